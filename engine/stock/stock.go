@@ -14,7 +14,7 @@
 //
 // The fence is missing, or (epoch, open or closed, identity). Identity names one incarnation of the data set that may
 // serve; it changes whenever the data may have been lost or replaced. Every call that has an effect checks the fence in
-// the same atomic step as the effect. Calls that sell (Reserve, Lookup, Left, Apply, Confirm, and reads with Open) need
+// the same atomic step as the effect. Calls that sell (Reserve, Lookup, Left, Holdings, Apply, Confirm, and reads with Open) need
 // it to be exactly (their epoch, open, this identity) with no sentinel missing; calls of a rebuild need exactly (their
 // epoch, closed, this identity).
 //
@@ -51,6 +51,10 @@ type Stock interface {
 
 	// Left is the units left of offers, index-aligned. An offer that fast stock does not have gives -1.
 	Left(ctx context.Context, p order.Partition, e order.Epoch, offers []order.OfferID) ([]int64, error)
+
+	// Holdings is the units that users hold of limited offers (Buyer.Units is ignored), index-aligned; 0 for an offer
+	// without a limit.
+	Holdings(ctx context.Context, p order.Partition, e order.Epoch, buyers []Buyer) ([]int64, error)
 
 	// Apply applies those rows whose number is above `applied`, in order, and only if applied >= rows[0].N-1 (otherwise
 	// it does nothing). It returns `applied` as it then is. Rows are consecutive.
