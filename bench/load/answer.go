@@ -1,0 +1,102 @@
+package load
+
+import (
+	"bytes"
+	"errors"
+
+	"sluice/engine/order"
+)
+
+// answer is what the generator keeps of one HTTP answer.
+type answer struct {
+	size   int      // bytes, head and body
+	code   int      // status
+	id     order.ID // of the order, on 2xx
+	reason Reason   // of the refusal, otherwise
+	status order.Status
+}
+
+var (
+	errShort  = errors.New("answer is not complete")
+	errAnswer = errors.New("answer is not what this generator reads: HTTP/1.1 with a Content-Length")
+)
+
+var (
+	headEnd       = []byte("\r\n\r\n")
+	contentLength = []byte("\r\nContent-Length: ")
+	idField       = []byte(`"id":"`)
+	statusField   = []byte(`"status":"`)
+	codeField     = []byte(`"code":"`)
+)
+
+// parse reads the answer at the front of b; errShort asks for more bytes.
+func parse(b []byte, a *answer) error {
+	end := bytes.Index(b, headEnd)
+	if end < 0 {
+		return errShort
+	}
+	head := b[:end+2]
+	if len(head) < 14 || string(head[:7]) != "HTTP/1." {
+		return errAnswer
+	}
+	a.code = int(head[9]-'0')*100 + int(head[10]-'0')*10 + int(head[11]-'0')
+	at := bytes.Index(head, contentLength)
+	if at < 0 {
+		return errAnswer
+	}
+	n, ok := number(head[at+len(contentLength):])
+	if !ok {
+		return errAnswer
+	}
+	a.size = end + 4 + int(n)
+	if len(b) < a.size {
+		return errShort
+	}
+	a.content(b[end+4 : a.size])
+	return nil
+}
+
+func (a *answer) content(body []byte) {
+	a.id, a.reason, a.status = 0, 0, ""
+	if a.code >= 200 && a.code < 300 {
+		if at := bytes.Index(body, idField); at >= 0 {
+			n, _ := number(body[at+len(idField):])
+			a.id = order.ID(n)
+		}
+		a.status = order.Status(text(body, statusField))
+		return
+	}
+	a.reason = reasonOf(text(body, codeField))
+}
+
+// text is the string value behind the first occurrence of field; the known ones are not allocated.
+func text(body, field []byte) string {
+	at := bytes.Index(body, field)
+	if at < 0 {
+		return ""
+	}
+	v := body[at+len(field):]
+	if end := bytes.IndexByte(v, '"'); end >= 0 {
+		v = v[:end]
+	}
+	switch string(v) {
+	case string(order.Pending):
+		return string(order.Pending)
+	case "sold_out":
+		return "sold_out"
+	case "over_limit":
+		return "over_limit"
+	}
+	return string(v)
+}
+
+// number reads a decimal number that ends at the first other byte.
+func number(b []byte) (n uint64, ok bool) {
+	for i, c := range b {
+		if c < '0' || c > '9' {
+			return n, i > 0
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n, len(b) > 0
+}

@@ -1,0 +1,123 @@
+package load
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// conn is one connection and the goroutine that uses it; nc and waiting are shared with the watchdog.
+type conn struct {
+	r          *runner
+	nc         atomic.Pointer[net.TCPConn]
+	waiting    atomic.Int64 // nanoseconds after the start at which the request in flight was sent; 0: none is
+	buf        []byte
+	size       int // of the last answer
+	sizeRefuse int
+	broken     int
+}
+
+// loop sends until the sends are spent or the run is stopped.
+func (c *conn) loop() {
+	r := c.r
+	sends := int64(r.o.Sends)
+	for !r.stop.Load() {
+		i := r.next.Add(1) - 1
+		if i >= sends {
+			return
+		}
+		at := i
+		if r.o.Pick != nil {
+			at = int64(r.o.Pick(int(i)))
+		}
+		intended := c.await(i)
+		if !c.one(&r.list[i], r.reqs.Bytes(int(at)), intended) && !c.reconnect() {
+			return
+		}
+	}
+}
+
+// await sleeps until send i is due and returns that moment; without a rate, now.
+func (c *conn) await(i int64) time.Duration {
+	if c.r.o.Rate <= 0 {
+		return -1
+	}
+	due := time.Duration(float64(i) / c.r.o.Rate * float64(time.Second))
+	for {
+		wait := due - time.Since(c.r.start)
+		if wait <= 0 || c.r.stop.Load() {
+			return due
+		}
+		time.Sleep(min(wait, 100*time.Millisecond))
+	}
+}
+
+// one sends a request and stores its result; false if the connection is of no more use.
+func (c *conn) one(res *Result, request []byte, intended time.Duration) bool {
+	sent := time.Since(c.r.start)
+	if intended < 0 {
+		intended = sent
+	}
+	c.waiting.Store(int64(sent) | 1)
+	var a answer
+	err := c.exchange(request, &a)
+	answered := time.Since(c.r.start)
+	c.waiting.Store(0)
+	*res = Result{
+		Order: a.id, Code: uint16(a.code), Reason: a.reason, done: true,
+		intended: uint32(intended / 1000), sent: uint32(sent / 1000), answered: uint32(answered / 1000),
+	}
+	if err != nil {
+		res.Code, res.Order = 0, 0
+		return false
+	}
+	if res.Accepted() {
+		c.size = a.size
+	} else {
+		c.sizeRefuse = a.size
+	}
+	if p := c.r.o.Progress; p != nil {
+		p.Add(1)
+	}
+	return true
+}
+
+func (c *conn) exchange(request []byte, a *answer) error {
+	nc := c.nc.Load()
+	if _, err := nc.Write(request); err != nil {
+		return err
+	}
+	for n := 0; ; {
+		m, err := nc.Read(c.buf[n:])
+		if m == 0 && err != nil {
+			return err
+		}
+		n += m
+		err = parse(c.buf[:n], a)
+		if err == nil && n > a.size {
+			return errAnswer
+		}
+		if !errors.Is(err, errShort) || n == len(c.buf) {
+			return err
+		}
+	}
+}
+
+// reconnect replaces a broken connection, trying until the run is stopped.
+func (c *conn) reconnect() bool {
+	c.broken++
+	_ = c.nc.Load().Close()
+	for !c.r.stop.Load() {
+		nc, err := net.DialTimeout("tcp", c.r.o.Addr, time.Second)
+		if err == nil {
+			c.nc.Store(nc.(*net.TCPConn))
+			return true
+		}
+		select {
+		case <-c.r.end:
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return false
+}

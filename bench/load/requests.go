@@ -1,0 +1,199 @@
+package load
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"sluice/engine/order"
+)
+
+// Spec describes requests to build. Every request has its own token (never used before), and unless Keyless its own
+// idempotency key.
+type Spec struct {
+	Count    int
+	Users    int           // distinct users, used in turn; 0: as many as requests
+	Offer    order.OfferID // what is bought
+	Quantity int           // units of one order; 0 means 1
+	Keyless  bool
+	Details  int       // bytes of the details object, at least DetailsMin; 0: none
+	Secret   []byte    // HS256 secret of the server
+	Expires  time.Time // of the first token; each later token expires a second later, which makes it another token
+	Seed     uint64    // other seeds give other users and keys
+	Host     string    // of the Host header
+	Wait     int       // seconds of ?wait=; 0: none
+}
+
+// Requests are built requests of one size, one after the other. They are immutable and safe for concurrent use.
+type Requests struct {
+	spec   Spec
+	stride int
+	data   []byte
+}
+
+// DetailsMin is the least size of a details object that Spec.Details may ask for.
+const DetailsMin = 160
+
+const (
+	userDigits  = 18
+	keyBytes    = 20
+	tokenHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9" // {"alg":"HS256","typ":"JWT"}
+)
+
+// Build builds the requests, on all cores.
+func Build(s Spec) (*Requests, error) {
+	if s.Count <= 0 || len(s.Secret) == 0 || s.Offer == 0 {
+		return nil, errors.New("requests need a count, a secret and an offer")
+	}
+	if s.Details != 0 && s.Details < DetailsMin {
+		return nil, fmt.Errorf("details of %d bytes are too small: at least %d", s.Details, DetailsMin)
+	}
+	if s.Users <= 0 {
+		s.Users = s.Count
+	}
+	s.Quantity = max(s.Quantity, 1)
+	r := &Requests{spec: s}
+	r.stride = len(newWriter(r).append(nil, 0))
+	r.data = make([]byte, r.stride*s.Count)
+	workers := runtime.GOMAXPROCS(0)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			rw := newWriter(r)
+			for i := s.Count * w / workers; i < s.Count*(w+1)/workers; i++ {
+				at := i * r.stride
+				if got := rw.append(r.data[at:at:at+r.stride], i); len(got) != r.stride {
+					panic("BUG: requests differ in size")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return r, nil
+}
+
+// Len is the number of requests.
+func (r *Requests) Len() int { return r.spec.Count }
+
+// Bytes is request i as it goes over the wire. It must not be written to.
+func (r *Requests) Bytes(i int) []byte { return r.data[i*r.stride : (i+1)*r.stride : (i+1)*r.stride] }
+
+// User is the buyer of request i.
+func (r *Requests) User(i int) order.UserID {
+	const from = 1e17
+	return order.UserID(from + order.SplitMix64(r.spec.Seed+uint64(i%r.spec.Users))%(9*from))
+}
+
+// Key is the idempotency key of request i; empty if the requests have none.
+func (r *Requests) Key(i int) string {
+	if r.spec.Keyless {
+		return ""
+	}
+	return string(appendKey(nil, r.spec.Seed, i))
+}
+
+// Units is what one request asks for.
+func (r *Requests) Units() int { return r.spec.Quantity }
+
+// Offer is what the requests buy.
+func (r *Requests) Offer() order.OfferID { return r.spec.Offer }
+
+// Token is the bearer token of request i.
+func (r *Requests) Token(i int) string {
+	return string(newWriter(r).appendToken(nil, i))
+}
+
+// Write stores the requests in a file, one after the other, for a generator outside. All have the size of the first.
+func (r *Requests) Write(path string) error {
+	return os.WriteFile(path, r.data, 0o600)
+}
+
+func appendKey(b []byte, seed uint64, i int) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, "key-"...)
+	h := order.SplitMix64(seed ^ 0x6b6579 ^ uint64(i)<<1)
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, hex[h>>shift&15])
+	}
+	return b
+}
+
+// writer appends requests; it belongs to one goroutine.
+type writer struct {
+	r       *Requests
+	mac     interface{ Write([]byte) (int, error) }
+	sum     func([]byte) []byte
+	reset   func()
+	claims  []byte
+	scratch []byte
+	body    []byte
+}
+
+func newWriter(r *Requests) *writer {
+	mac := hmac.New(sha256.New, r.spec.Secret)
+	return &writer{r: r, mac: mac, sum: mac.Sum, reset: mac.Reset}
+}
+
+func (w *writer) append(b []byte, i int) []byte {
+	s := &w.r.spec
+	b = append(b, "POST /v1/orders"...)
+	if s.Wait > 0 {
+		b = strconv.AppendInt(append(b, "?wait="...), int64(s.Wait), 10)
+	}
+	b = append(append(b, " HTTP/1.1\r\nHost: "...), s.Host...)
+	b = append(b, "\r\nContent-Type: application/json\r\nAuthorization: Bearer "...)
+	b = w.appendToken(b, i)
+	if !s.Keyless {
+		b = appendKey(append(b, "\r\nIdempotency-Key: "...), s.Seed, i)
+	}
+	w.body = w.appendBody(w.body[:0], i)
+	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(w.body)), 10)
+	return append(append(b, "\r\n\r\n"...), w.body...)
+}
+
+func (w *writer) appendBody(b []byte, i int) []byte {
+	s := &w.r.spec
+	b = strconv.AppendUint(append(b, `{"items":[{"offer_id":"`...), uint64(s.Offer), 10)
+	b = strconv.AppendInt(append(b, `","quantity":`...), int64(s.Quantity), 10)
+	b = append(b, "}]"...)
+	if s.Details > 0 {
+		b = w.appendDetails(append(b, `,"details":`...), i)
+	}
+	return append(b, '}')
+}
+
+// appendDetails appends a details object of exactly Details bytes, the filler in the address line.
+func (w *writer) appendDetails(b []byte, i int) []byte {
+	start := len(b)
+	user := uint64(w.r.User(i))
+	b = strconv.AppendUint(append(b, `{"address":{"name":"Buyer `...), user%1e6+1e6, 10)
+	b = strconv.AppendUint(append(b, `","phone":"+86139`...), user%1e8+1e8, 10)
+	b = append(b, `","region":"Zhejiang/Hangzhou","line":"`...)
+	const tail = `","postcode":"310000"},"delivery_method":"express"}`
+	for len(b)-start+len(tail) < w.r.spec.Details {
+		b = append(b, "No. 27 Long Street, "[(len(b)-start)%20])
+	}
+	return append(b, tail...)
+}
+
+func (w *writer) appendToken(b []byte, i int) []byte {
+	start := len(b)
+	b = append(append(b, tokenHeader...), '.')
+	w.claims = append(w.claims[:0], `{"sub":"`...)
+	w.claims = strconv.AppendUint(w.claims, uint64(w.r.User(i)), 10)
+	w.claims = append(w.claims, `","exp":`...)
+	w.claims = strconv.AppendInt(w.claims, w.r.spec.Expires.Unix()+int64(i), 10)
+	w.claims = append(w.claims, '}')
+	b = base64.RawURLEncoding.AppendEncode(b, w.claims)
+	w.reset()
+	_, _ = w.mac.Write(b[start:])
+	w.scratch = w.sum(w.scratch[:0])
+	return base64.RawURLEncoding.AppendEncode(append(b, '.'), w.scratch)
+}

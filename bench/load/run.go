@@ -1,0 +1,127 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options say how requests are sent.
+type Options struct {
+	Addr        string
+	Connections int
+	// Rate is the sends per second of an open loop: send i is meant for start + i/Rate, whatever happened to those
+	// before it. 0 finds the maximum: every connection sends its next request when it has its answer.
+	Rate float64
+	// Sends is the number of requests sent; 0: as many as there are, once each. Pick gives the request of a send; nil:
+	// the send's own number.
+	Sends int
+	Pick  func(send int) int
+	// Duration ends the run earlier; 0: no bound.
+	Duration time.Duration
+	// Timeout gives a request up; 0 means 20 s.
+	Timeout time.Duration
+	// Progress, if set, counts answers while the run goes on.
+	Progress *atomic.Int64
+}
+
+// Run sends requests and waits for their answers. When ctx ends it stops sending. It gives an error only if no
+// connection could be made; everything later is a result.
+func Run(ctx context.Context, o Options, reqs *Requests) (*Results, error) {
+	if o.Connections <= 0 {
+		return nil, errors.New("load needs at least one connection")
+	}
+	if o.Sends == 0 {
+		o.Sends = reqs.Len()
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 20 * time.Second
+	}
+	r := &runner{o: o, reqs: reqs, list: make([]Result, o.Sends), end: make(chan struct{})}
+	if err := r.connect(ctx); err != nil {
+		return nil, err
+	}
+	r.start = time.Now()
+	var wg, watch sync.WaitGroup
+	for _, c := range r.conns {
+		wg.Go(c.loop)
+	}
+	watch.Go(func() { r.watchdog(ctx) })
+	wg.Wait()
+	close(r.end)
+	watch.Wait()
+	return r.results(), nil
+}
+
+type runner struct {
+	o     Options
+	reqs  *Requests
+	start time.Time
+	next  atomic.Int64
+	stop  atomic.Bool
+	list  []Result
+	conns []*conn
+	end   chan struct{} // closed when every connection's loop has ended
+}
+
+func (r *runner) connect(ctx context.Context) error {
+	var d net.Dialer
+	for range r.o.Connections {
+		c := &conn{r: r, buf: make([]byte, 16<<10)}
+		nc, err := d.DialContext(ctx, "tcp", r.o.Addr)
+		if err != nil {
+			for _, c := range r.conns {
+				_ = c.nc.Load().Close()
+			}
+			return fmt.Errorf("connect to %s: %w", r.o.Addr, err)
+		}
+		c.nc.Store(nc.(*net.TCPConn))
+		r.conns = append(r.conns, c)
+	}
+	return nil
+}
+
+// watchdog stops the run when its time is up and closes connections that wait too long for an answer.
+func (r *runner) watchdog(ctx context.Context) {
+	var up <-chan time.Time
+	if r.o.Duration > 0 {
+		t := time.NewTimer(r.o.Duration)
+		defer t.Stop()
+		up = t.C
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	done := ctx.Done()
+	for {
+		select {
+		case <-r.end:
+			return
+		case <-done:
+			done = nil
+			r.stop.Store(true)
+		case <-up:
+			r.stop.Store(true)
+		case <-tick.C:
+			oldest := time.Since(r.start) - r.o.Timeout
+			for _, c := range r.conns {
+				if at := c.waiting.Load(); at != 0 && time.Duration(at) < oldest {
+					_ = c.nc.Load().Close()
+				}
+			}
+		}
+	}
+}
+
+func (r *runner) results() *Results {
+	res := &Results{Start: r.start, List: r.list, Open: r.o.Rate > 0}
+	for _, c := range r.conns {
+		_ = c.nc.Load().Close()
+		res.Size, res.SizeRefuse = max(res.Size, c.size), max(res.SizeRefuse, c.sizeRefuse)
+		res.Broken += c.broken
+	}
+	return res
+}
