@@ -1,0 +1,179 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+)
+
+// Dialect names the kind of database.
+type Dialect string
+
+// The dialects. MySQL is MySQL 8 or MariaDB 10.11.
+const (
+	SQLite Dialect = "sqlite"
+	MySQL  Dialect = "mysql"
+)
+
+// dialect is what differs in the text of a statement.
+type dialect struct {
+	name      Dialect
+	goose     goose.Dialect
+	now       string // expression: the database's clock in ms
+	forUpdate string // suffix that locks the rows read
+	greatest  string // function: the larger of two values
+}
+
+var dialects = map[Dialect]*dialect{
+	SQLite: {name: SQLite, goose: goose.DialectSQLite3, now: "CAST(unixepoch('subsec')*1000 AS INTEGER)", greatest: "max"},
+	MySQL: {name: MySQL, goose: goose.DialectMySQL, now: "CAST(UNIX_TIMESTAMP(NOW(3))*1000 AS SIGNED)",
+		forUpdate: " FOR UPDATE", greatest: "GREATEST"},
+}
+
+// upsert is the tail of an INSERT that sets columns when a row with the same key is there already. set uses new(column)
+// for the value that was to be inserted; empty keeps the row as it is.
+func (d *dialect) upsert(key, set string) string {
+	if d.name == MySQL {
+		if set == "" {
+			first, _, _ := strings.Cut(key, ",")
+			set = first + " = " + first
+		}
+		return " ON DUPLICATE KEY UPDATE " + strings.ReplaceAll(set, "new(", "VALUES(")
+	}
+	if set == "" {
+		return " ON CONFLICT (" + key + ") DO NOTHING"
+	}
+	set = strings.ReplaceAll(set, "new(", "(excluded.")
+	return " ON CONFLICT (" + key + ") DO UPDATE SET " + set
+}
+
+// openSQLite opens a file for one writer and several readers.
+func openSQLite(path string, o *Options) (write, read *sql.DB, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	file := (&url.URL{Scheme: "file", Path: abs}).String()
+	writes := fmt.Sprintf("?_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate"+
+		"&_pragma=wal_autocheckpoint(%d)&_pragma=journal_size_limit(%d)&_pragma=foreign_keys(0)",
+		o.CheckpointPages, walBytes(o.CheckpointPages))
+	if write, err = sql.Open("sqlite", file+writes); err != nil {
+		return nil, nil, err
+	}
+	write.SetMaxOpenConns(1)
+	if read, err = sql.Open("sqlite", file+"?_busy_timeout=10000&_query_only=1"); err != nil {
+		return write, nil, err
+	}
+	read.SetMaxOpenConns(o.Readers)
+	read.SetMaxIdleConns(o.Readers)
+	return write, read, nil
+}
+
+// openMySQL opens a server's database for writing and for reading, so that readers never take the last connection.
+func openMySQL(dsn string, o *Options) (write, read *sql.DB, err error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, nil, errors.New("the data source name does not parse (user:password@tcp(host:port)/database)")
+	}
+	if cfg.DBName == "" {
+		return nil, nil, errors.New("the data source name has no database")
+	}
+	cfg.InterpolateParams, cfg.ClientFoundRows, cfg.RejectReadOnly = true, true, true
+	cfg.Logger = &mysql.NopLogger{}
+	cfg.Timeout = defaultTo(cfg.Timeout, 5*time.Second)
+	cfg.ReadTimeout = defaultTo(cfg.ReadTimeout, 30*time.Second)
+	cfg.WriteTimeout = defaultTo(cfg.WriteTimeout, 30*time.Second)
+	params := map[string]string{
+		"time_zone":                "'+00:00'",
+		"sql_mode":                 "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
+		"innodb_lock_wait_timeout": "10",
+	}
+	for k, v := range cfg.Params {
+		params[k] = v
+	}
+	cfg.Params = params
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	open := func(conns int) *sql.DB {
+		db := sql.OpenDB(committedConnector{connector})
+		db.SetMaxOpenConns(conns)
+		db.SetMaxIdleConns(conns)
+		db.SetConnMaxLifetime(10 * time.Minute)
+		return db
+	}
+	return open(o.Writers), open(o.Readers), nil
+}
+
+func defaultTo[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// committedConnector sets READ COMMITTED once per connection; the variable's name differs between MySQL and MariaDB, so
+// it cannot be a parameter of the data source name.
+type committedConnector struct{ driver.Connector }
+
+func (c committedConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const set = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+	if _, err := conn.(driver.ExecerContext).ExecContext(ctx, set, nil); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// guardRefused tells whether a CHECK of the schema refused a row.
+func guardRefused(err error) bool { return hasCode(err, []int{275}, 4025, 3819) }
+
+// duplicateKey tells whether a row with the same primary or unique key is there already.
+func duplicateKey(err error) bool { return hasCode(err, []int{1555, 2067, 2579}, 1062) }
+
+// rolledBack tells whether the database refused the transaction for the sake of another one: it can run again.
+func rolledBack(err error) bool { return hasCode(err, []int{5, 261, 517}, 1213, 1205) }
+
+func hasCode(err error, sqliteCodes []int, mysqlCodes ...uint16) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		for _, c := range sqliteCodes {
+			if e.Code() == c {
+				return true
+			}
+		}
+	}
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		for _, c := range mysqlCodes {
+			if e.Number == c {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// connectionLost tells whether the connection broke while the call was under way: what it did is not known.
+func connectionLost(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	_, isNet := errors.AsType[net.Error](err)
+	return isNet || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn)
+}

@@ -1,0 +1,27 @@
+// Package store is the one SQL store: offers and their stock, claims, orders, the stock log, leases of node numbers. A
+// shard is one database with two sides: the home side of some partitions (offers, stock, claims, stock log) and the
+// order side of some users. It runs on SQLite files and on MySQL (or MariaDB) with the same tables and the same
+// transactions (docs/design.md, sections 7 to 9).
+//
+// # Rules
+//
+// Every transaction of the home side first locks its partition rows, in ascending order; no other lock can then
+// deadlock. On SQLite a file has one writer: BEGIN IMMEDIATE under a turn lock in which the kinds alternate.
+// Transactions run at READ COMMITTED, except the counting snapshot. What a transaction's function does is decided by
+// keys and guards, so that it may run again: after a deadlock, a lock that did not come, or a COMMIT whose answer was
+// lost. That is done here, in tx.go, and nowhere else.
+//
+// A business answer is a value (a reject, ok = false, a nil order). An error means that nothing is known, except the
+// sentinel errors, which say that nothing was written.
+//
+// # Concurrency
+//
+// A Store is safe for concurrent use. It runs one goroutine per SQLite file, which keeps the write-ahead log short; Close
+// stops them, waits for them, and closes the databases. Calls block on the database; their context bounds them. A
+// SQLite transaction that has begun is finished whatever the context says: it is short and local.
+//
+// # Limits
+//
+// Connections per shard: Options.Writers and Options.Readers on MySQL, one writer and Options.Readers on SQLite. Lists
+// take a limit from their caller. A transaction runs at most runsMax times.
+package store

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"sluice/engine/order"
+)
+
+// Options say where the shards are. Partitions, Deadline, VirtualShards and the number and order of Shards are facts of
+// the deployment: Open stores them at the first start and refuses others later.
+type Options struct {
+	Dialect Dialect
+	// Shards are paths of files (SQLite) or data source names with a database (MySQL).
+	Shards []string
+	// VirtualShards gives the shard of each of the order.VirtualShards slices of users; nil spreads them evenly.
+	VirtualShards []int
+	Partitions    order.Partitions
+	// Deadline is the acknowledgement deadline D.
+	Deadline time.Duration
+	// Writers bounds the writing connections per MySQL shard, Readers the reading ones of either dialect. Zero means 8.
+	Writers int
+	Readers int
+	// CheckpointPages is SQLite's wal_autocheckpoint. Zero means 16000: random keys dirty a page each, and a page that
+	// is dirtied often between two checkpoints is written to the file once.
+	CheckpointPages int
+}
+
+// Store is all shards of a deployment.
+type Store struct {
+	opts    Options
+	dialect *dialect
+	shards  []*shard
+	virtual [order.VirtualShards]int
+
+	offers sync.Map // order.OfferID -> offerFacts: what never changes about an offer
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// shard is one database.
+type shard struct {
+	number int
+	path   string // of a SQLite file
+	write  *sql.DB
+	read   *sql.DB
+	turn   turn       // who writes next (SQLite)
+	stmts  statements // prepared on the one writing connection (SQLite)
+}
+
+// ErrNotMine says that the epoch of the call is not the one that may do this now; nothing was written.
+var ErrNotMine = errors.New("the partition has another epoch")
+
+// Shards is the number of shards.
+func (s *Store) Shards() int { return len(s.shards) }
+
+// Partitions says how many partitions of each kind the deployment has.
+func (s *Store) Partitions() order.Partitions { return s.opts.Partitions }
+
+// Home is the shard that holds the stock of partition p. The partitions of each kind are dealt out one by one.
+func (s *Store) Home(p order.Partition) int {
+	return homeOf(s.opts.Partitions, len(s.shards), p)
+}
+
+func homeOf(ps order.Partitions, shards int, p order.Partition) int {
+	if int(p) >= ps.Count() {
+		panic(fmt.Sprintf("BUG: partition %d of %d", p, ps.Count()))
+	}
+	if ps.Kind(p) == order.Flash {
+		return (int(p) - ps.Normal) % shards
+	}
+	return int(p) % shards
+}
+
+// UserShard is the shard that holds the orders of user u.
+func (s *Store) UserShard(u order.UserID) int { return s.virtual[order.VirtualShard(u)] }
+
+// OrderShard is the shard that holds order id: its user's.
+func (s *Store) OrderShard(id order.ID) int { return s.virtual[id.VirtualShard()] }
+
+// Now is the clock of a shard's database.
+func (s *Store) Now(ctx context.Context, shard int) (now order.Milli, err error) {
+	err = s.shards[shard].read.QueryRowContext(ctx, "SELECT "+s.dialect.now).Scan(&now)
+	if err != nil {
+		return 0, fmt.Errorf("read the clock of shard %d: %w", shard, err)
+	}
+	return now, nil
+}
+
+// Close stops the goroutines and closes the databases. Calls after it fail; calls under way may.
+func (s *Store) Close() error {
+	s.stop()
+	s.running.Wait()
+	var errs []error
+	for _, sh := range s.shards {
+		errs = append(errs, sh.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (sh *shard) close() error {
+	var errs []error
+	if sh.read != nil {
+		errs = append(errs, sh.read.Close())
+	}
+	if sh.write != nil {
+		_ = sh.turn.take(context.Background(), 0) // the writer that is at it finishes first
+		defer sh.turn.give()
+		sh.stmts.close()
+		errs = append(errs, sh.write.Close())
+	}
+	return errors.Join(errs...)
+}
