@@ -47,7 +47,7 @@ func (r *Record) KeyHash() uint64 {
 
 // AppendRecord appends the wire form of r. Texts longer than the bounds of this package are a bug of the caller.
 func AppendRecord(dst []byte, r *Record) []byte {
-	if len(r.Key) > KeyMax || len(r.Group) > GroupMax || len(r.Details) > DetailsMax || len(r.Items) > LinesMax || len(r.Currency) != 3 {
+	if !r.inBounds() {
 		panic("BUG: record out of bounds")
 	}
 	start := len(dst)
@@ -75,6 +75,17 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	dst = append(dst, r.Details...)
 	le.PutUint32(dst[start:], uint32(len(dst)-start-4))
 	return dst
+}
+
+// inBounds tells whether the texts and the items fit the wire format. Both ends of the pipe hold a record to it.
+func (r *Record) inBounds() bool {
+	for i := range r.Items {
+		if len(r.Items[i].SKU) > SKUMax {
+			return false
+		}
+	}
+	return len(r.Key) <= KeyMax && len(r.Group) <= GroupMax && len(r.Details) <= DetailsMax &&
+		len(r.Items) <= LinesMax && len(r.Currency) == 3
 }
 
 func appendText(dst []byte, s string) []byte {
@@ -105,6 +116,9 @@ func DecodeRecord(b []byte, r *Record) (rest []byte, err error) {
 	}
 	if d.short || len(d.b) > 0 {
 		return nil, fmt.Errorf("%w: record does not fill its length", ErrDamaged)
+	}
+	if !r.inBounds() {
+		return nil, fmt.Errorf("%w: record out of bounds", ErrDamaged)
 	}
 	return rest, nil
 }
@@ -195,6 +209,9 @@ func DecodeMessage(b []byte) (*Message, error) {
 	if b[0] != MessageVersion {
 		return nil, fmt.Errorf("%w: %d", ErrVersion, b[0])
 	}
+	if b[2] != 0 || b[3] != 0 {
+		return nil, fmt.Errorf("%w: reserved bytes are not zero", ErrDamaged)
+	}
 	d := decoder{b: b[headerSize:]}
 	m := &Message{Kind: MessageKind(b[1]), Partition: Partition(d.u32()), Epoch: Epoch(d.u64())}
 	switch what := d.u64(); {
@@ -213,7 +230,10 @@ func DecodeMessage(b []byte) (*Message, error) {
 	if err == nil && (len(m.Records) == 0 || BatchID(m.Records[0].ID) != m.Batch) {
 		err = fmt.Errorf("%w: batch id is not its first order's", ErrDamaged)
 	}
-	return m, err
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // DecodeRecords reads concatenated records.
@@ -237,7 +257,7 @@ type decoder struct {
 }
 
 func (d *decoder) bytes(n int) []byte {
-	if n > len(d.b) {
+	if n < 0 || n > len(d.b) {
 		d.b, d.short = nil, true
 		return nil
 	}

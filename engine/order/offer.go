@@ -3,6 +3,7 @@ package order
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // Offer is something on sale. Limit, Group, Kind, Shop, SKU and Currency never change after creation; a price change is
@@ -70,7 +71,7 @@ func (o *Offer) Validate() error {
 	check(o.Shop > 0 && o.Shop <= MaxID, "shop_id", "must be a positive 63-bit number")
 	check(len(o.Group) <= GroupMax && visibleASCII(o.Group), "group", "must be at most 64 visible ASCII characters")
 	check(o.SKU != "" && len(o.SKU) <= SKUMax && visibleASCII(o.SKU), "sku", "must be 1 to 64 visible ASCII characters")
-	check(o.Title != "" && len(o.Title) <= TitleMax, "title", "must be 1 to 200 bytes")
+	check(o.Title != "" && len(o.Title) <= TitleMax && utf8.ValidString(o.Title), "title", "must be 1 to 200 bytes of UTF-8")
 	check(o.Kind == Normal || o.Kind == Flash, "kind", `must be "normal" or "flash"`)
 	check(o.UnitPrice >= 0 && o.UnitPrice <= UnitPriceMax, "unit_price", "must be 0 to 2^40 minor units")
 	check(validCurrency(o.Currency), "currency", "must be three capital letters (ISO 4217)")
