@@ -1,0 +1,96 @@
+# A private MariaDB: data in DIR/mariadb, a free loopback port, little memory, every commit on disk.
+# shellcheck shell=bash
+
+mariadb_up() {
+	local dir=$1/mariadb port password fresh=
+	need_package mariadbd mariadb-server
+	mkdir -p "$dir"
+	if running "$dir/pid" mariadbd; then
+		mariadb_ready "$dir" || die "mariadbd runs but does not answer; see $dir/error.log"
+		mariadb_env "$1"
+		return
+	fi
+	[ -s "$dir/port" ] || free_port >"$dir/port"
+	[ -s "$dir/password" ] || (umask 077 && secret >"$dir/password")
+	port=$(cat "$dir/port")
+	if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+		free_port >"$dir/port" # somebody took it while we were down
+		port=$(cat "$dir/port")
+	fi
+	if [ ! -e "$dir/installed" ]; then
+		fresh=1
+		rm -rf "$dir/data"
+		mkdir "$dir/data"
+	fi
+	mariadb_config "$dir" "$port" >"$dir/my.cnf"
+	if [ -n "$fresh" ]; then
+		mariadb-install-db --defaults-file="$dir/my.cnf" --auth-root-authentication-method=normal \
+			--skip-test-db >"$dir/install.log" 2>&1 || die "mariadb-install-db failed; see $dir/install.log"
+		touch "$dir/installed"
+	fi
+	setsid mariadbd --defaults-file="$dir/my.cnf" </dev/null >>"$dir/error.log" 2>&1 &
+	mariadb_ready "$dir" || die "mariadbd did not start; see $dir/error.log"
+	password=$(cat "$dir/password")
+	mariadb_sql "$dir" <<-SQL
+		CREATE USER IF NOT EXISTS 'sluice'@'127.0.0.1' IDENTIFIED BY '$password';
+		GRANT ALL ON \`sluice\_%\`.* TO 'sluice'@'127.0.0.1';
+		GRANT PROCESS ON *.* TO 'sluice'@'127.0.0.1';
+		CREATE DATABASE IF NOT EXISTS sluice_0;
+		CREATE DATABASE IF NOT EXISTS sluice_1;
+		CREATE DATABASE IF NOT EXISTS sluice_2;
+		CREATE DATABASE IF NOT EXISTS sluice_3;
+	SQL
+	mariadb_env "$1"
+}
+
+mariadb_down() { stop "$1/mariadb/pid" mariadbd; }
+
+# mariadb_config DIR PORT: what differs from the defaults. The socket lies in /tmp: its path may have 107 bytes only.
+mariadb_config() {
+	local user
+	user=$(id -un)
+	cat <<-CNF
+		[mariadbd]
+		user = $user
+		datadir = $1/data
+		pid-file = $1/pid
+		socket = $(mariadb_socket "$1")
+		log-error = $1/error.log
+		bind-address = 127.0.0.1
+		port = $2
+		skip-name-resolve
+		character-set-server = utf8mb4
+		collation-server = utf8mb4_bin
+		max_connections = 500
+		max_allowed_packet = 64M
+		table_open_cache = 1000
+		innodb_buffer_pool_size = 128M
+		innodb_log_file_size = 128M
+		innodb_flush_log_at_trx_commit = 1
+		performance_schema = OFF
+		log-bin = binlog
+		binlog_format = ROW
+		sync_binlog = 1
+		max_binlog_size = 64M
+		expire_logs_days = 1
+		server-id = 1
+	CNF
+}
+
+mariadb_socket() { printf '/tmp/sluice-mariadb-%s.sock\n' "$(printf '%s' "$1" | cksum | cut -d' ' -f1)"; }
+
+mariadb_sql() { mariadb --no-defaults --socket="$(mariadb_socket "$1")" --user=root "${@:2}"; }
+
+# mariadb_ready DIR: waits until it answers, at most a minute.
+mariadb_ready() {
+	for _ in $(seq 600); do
+		mariadb_sql "$1" --execute='SELECT 1' >/dev/null 2>&1 && return
+		sleep 0.1
+	done
+	return 1
+}
+
+mariadb_env() {
+	local dir=$1/mariadb
+	set_env "$1/env" SLUICE_TEST_MYSQL "sluice:$(cat "$dir/password")@tcp(127.0.0.1:$(cat "$dir/port"))/"
+}
