@@ -1,0 +1,210 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"hash"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"sluice/engine/order"
+)
+
+// tokens verifies users' tokens: JWT, HS256 only, with `exp`, an optional `nbf`, and `sub`, a user id in decimal. It is
+// safe for concurrent use.
+//
+// A token as everybody writes them, with exactly the header {"alg":"HS256","typ":"JWT"} and a small flat payload, is
+// checked here without an allocation; any other goes to golang-jwt. Both accept the same tokens. Verified tokens are not
+// remembered: a look into a shared table costs about as much as the check.
+type tokens struct {
+	macs   []*sync.Pool // of *mac, one pool per key: making a keyed hash costs more than using it
+	parser *jwt.Parser
+	set    jwt.VerificationKeySet
+}
+
+const (
+	tokenHeader          = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
+	tokenHeaderTypeFirst = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9" // as some libraries write it
+	payloadMax           = 512                                    // bytes of base64 that the quick check takes
+	signatureSize        = 43                                     // bytes of base64
+)
+
+func newTokens(secrets []string) *tokens {
+	t := &tokens{parser: jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}), jwt.WithExpirationRequired())}
+	for _, secret := range secrets {
+		key := []byte(secret)
+		t.macs = append(t.macs, &sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }})
+		t.set.Keys = append(t.set.Keys, key)
+	}
+	return t
+}
+
+// MintToken returns a token for a user that verifies under secret until expires.
+func MintToken(secret string, user order.UserID, expires time.Time) string {
+	b := append([]byte(tokenHeader), '.')
+	payload := append(strconv.AppendUint([]byte(`{"sub":"`), uint64(user), 10), `","exp":`...)
+	payload = append(strconv.AppendInt(payload, expires.Unix(), 10), '}')
+	b = base64.RawURLEncoding.AppendEncode(b, payload)
+	h := hmac.New(sha256.New, []byte(secret))
+	h.Write(b)
+	return string(base64.RawURLEncoding.AppendEncode(append(b, '.'), h.Sum(nil)))
+}
+
+// verify returns the user that token names, if it is valid now.
+func (t *tokens) verify(token []byte, now time.Time) (order.UserID, bool) {
+	head, tail := bytes.IndexByte(token, '.'), bytes.LastIndexByte(token, '.')
+	if head < 0 || head == tail || bytes.IndexByte(token[head+1:tail], '.') >= 0 {
+		return 0, false
+	}
+	payload, signature := token[head+1:tail], token[tail+1:]
+	if h := token[:head]; string(h) != tokenHeader && string(h) != tokenHeaderTypeFirst ||
+		len(payload) > payloadMax || len(signature) != signatureSize {
+		return t.slow(token)
+	}
+	if !t.signed(token[:tail], signature) {
+		return 0, false
+	}
+	var buf [payloadMax * 3 / 4]byte
+	n, err := base64.RawURLEncoding.Decode(buf[:], payload)
+	if err != nil {
+		return 0, false
+	}
+	c, usual := readClaims(buf[:n])
+	if !usual {
+		return t.slow(token)
+	}
+	return c.user, c.user != 0 && c.nbf <= now.Unix() && now.Unix() < c.exp
+}
+
+// slow is golang-jwt's opinion.
+func (t *tokens) slow(token []byte) (order.UserID, bool) {
+	parsed, err := t.parser.Parse(string(token), func(*jwt.Token) (any, error) { return t.set, nil })
+	if err != nil {
+		return 0, false
+	}
+	sub, err := parsed.Claims.GetSubject()
+	if err != nil {
+		return 0, false
+	}
+	return parseUser([]byte(sub))
+}
+
+func parseUser(sub []byte) (order.UserID, bool) {
+	if len(sub) > 19 {
+		return 0, false
+	}
+	id, ok := order.ParseID(string(sub))
+	if !ok {
+		return 0, false
+	}
+	return order.UserID(id), true
+}
+
+// mac is a pooled hash with room for its sum and for the signature that it is compared with.
+type mac struct {
+	hash.Hash
+	sum, given [sha256.Size + 1]byte
+}
+
+// signed tells whether signature (base64) is that of text under one of the keys. It takes the same time whatever the
+// signature is.
+func (t *tokens) signed(text, signature []byte) bool {
+	for _, macs := range t.macs {
+		m := macs.Get().(*mac)
+		m.Reset()
+		m.Write(text)
+		sum := m.Sum(m.sum[:0])
+		n, err := base64.RawURLEncoding.Decode(m.given[:], signature)
+		equal := err == nil && subtle.ConstantTimeCompare(sum, m.given[:n]) == 1
+		macs.Put(m)
+		if equal {
+			return true
+		}
+	}
+	return false
+}
+
+// claims are what matters of a payload. user is 0 if `sub` names none.
+type claims struct {
+	user     order.UserID
+	exp, nbf int64
+}
+
+// readClaims reads a payload that is one flat JSON object of plain strings and whole numbers without white space. usual
+// is false for everything else, which may still be valid. Of repeated members the last one counts.
+func readClaims(b []byte) (c claims, usual bool) {
+	if len(b) < 2 || b[0] != '{' {
+		return c, false
+	}
+	for b = b[1:]; ; b = b[1:] {
+		name, rest, ok := plainString(b)
+		if !ok || len(rest) < 2 || rest[0] != ':' {
+			return c, false
+		}
+		if b, ok = c.member(name, rest[1:]); !ok || len(b) == 0 {
+			return c, false
+		}
+		if b[0] == '}' {
+			return c, len(b) == 1
+		}
+		if b[0] != ',' {
+			return c, false
+		}
+	}
+}
+
+// member reads the value of one member and returns what follows it.
+func (c *claims) member(name, b []byte) (rest []byte, usual bool) {
+	if b[0] == '"' {
+		text, rest, ok := plainString(b)
+		if string(name) == "sub" {
+			c.user, _ = parseUser(text)
+		}
+		return rest, ok && string(name) != "exp" && string(name) != "nbf"
+	}
+	n, rest, ok := plainNumber(b)
+	switch string(name) {
+	case "sub":
+		return nil, false
+	case "exp":
+		c.exp = n
+	case "nbf":
+		c.nbf = n
+	}
+	return rest, ok
+}
+
+// plainString reads a JSON string of ASCII without escapes from the front of b.
+func plainString(b []byte) (text, rest []byte, ok bool) {
+	if len(b) == 0 || b[0] != '"' {
+		return nil, nil, false
+	}
+	for i := 1; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return b[1:i], b[i+1:], true
+		case c == '\\' || c < 0x20 || c >= 0x80:
+			return nil, nil, false
+		}
+	}
+	return nil, nil, false
+}
+
+// plainNumber reads a JSON number of 1 to 15 digits, which a float64 holds exactly, from the front of b.
+func plainNumber(b []byte) (n int64, rest []byte, ok bool) {
+	i := 0
+	for i < len(b) && i < 16 && b[i]-'0' <= 9 {
+		n = n*10 + int64(b[i]-'0')
+		i++
+	}
+	if i == 0 || i > 15 || i > 1 && b[0] == '0' || i < len(b) && b[i] != ',' && b[i] != '}' {
+		return 0, nil, false
+	}
+	return n, b[i:], true
+}
