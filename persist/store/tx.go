@@ -1,10 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -183,3 +186,6 @@ func onShard(err error, what string, shard int) error {
 	}
 	return fmt.Errorf("%s on shard %d: %w", what, shard, err)
 }
+
+// sortedKeys lists the keys of a map in ascending order.
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
