@@ -1,0 +1,135 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/engine/order"
+)
+
+// Options say what to read. Only Shards is required; what is not given is not checked, and the report says so.
+type Options struct {
+	Dialect string   // "sqlite" (the default) or "mysql"
+	Shards  []string // SQLite: paths of files; MySQL: data source names; in the order of the deployment
+	// VirtualShards gives the shard of each of the 256 slices of users; nil means even ranges.
+	VirtualShards []int
+	QueueFile     string // of the embedded queue; empty: the backlog that the ops listener tells
+	OpsURL        string // such as http://127.0.0.1:8081; empty: fast stock is not checked
+	OpsToken      string
+	History       []Entry // what clients saw; nil: the rules about answers are not checked
+	// Settle is how long to wait for a running server to come to rest before reading; 0: not at all.
+	Settle time.Duration
+}
+
+// Run audits and reports. An error means that it could not read what it was given: no verdict.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	c := &evidence{opts: o}
+	if err := c.settle(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.readShards(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.readQueue(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.readFast(ctx); err != nil {
+		return nil, err
+	}
+	c.merge()
+	report := &Report{At: time.Now().UTC().Truncate(time.Second), Orders: len(c.orders)}
+	for _, rule := range rules {
+		f := &finding{rule: Rule{Name: rule.name}}
+		rule.check(c, f)
+		report.Rules = append(report.Rules, f.result())
+	}
+	return report, nil
+}
+
+func (o *Options) validate() error {
+	if o.Dialect == "" {
+		o.Dialect = "sqlite"
+	}
+	if o.Dialect != "sqlite" && o.Dialect != "mysql" {
+		return fmt.Errorf("audit: unknown dialect %q", o.Dialect)
+	}
+	if len(o.Shards) == 0 {
+		return errors.New("audit: no shards to read")
+	}
+	if o.VirtualShards == nil {
+		for v := range order.VirtualShards {
+			o.VirtualShards = append(o.VirtualShards, v*len(o.Shards)/order.VirtualShards)
+		}
+	}
+	if len(o.VirtualShards) != order.VirtualShards {
+		return fmt.Errorf("audit: the map of virtual shards has %d entries, not %d", len(o.VirtualShards), order.VirtualShards)
+	}
+	return nil
+}
+
+// evidence is what is judged: everything that was read.
+type evidence struct {
+	opts   Options
+	shards []*shard
+	queue  *int64 // messages in the queue's file; nil: not read
+	fast   *fast  // nil: not read
+
+	orders []stored // of all shards, by id
+	offers map[order.OfferID]*offer
+	// Units in live orders, by offer, and by offer and user for limited ones.
+	live map[order.OfferID]int64
+	held map[holding]int64
+	// Units that dead orders still hold on the stock side, because their give-back is due.
+	due     map[order.OfferID]int64
+	dueHeld map[holding]int64
+}
+
+// holding names what one user has of one offer.
+type holding struct {
+	offer order.OfferID
+	user  order.UserID
+}
+
+func (c *evidence) readShards(ctx context.Context) error {
+	c.shards = make([]*shard, len(c.opts.Shards))
+	for i := range c.shards {
+		s, err := openShard(ctx, &c.opts, i)
+		if err != nil {
+			return fmt.Errorf("audit: shard %d: %w", i, err)
+		}
+		defer s.close()
+		c.shards[i] = s
+	}
+	each := func(read func(*shard, context.Context) error) error {
+		g, gctx := errgroup.WithContext(ctx)
+		for i, s := range c.shards {
+			g.Go(func() error {
+				if err := read(s, gctx); err != nil {
+					return fmt.Errorf("audit: read shard %d: %w", i, err)
+				}
+				return nil
+			})
+		}
+		return g.Wait()
+	}
+	if err := each((*shard).readHome); err != nil {
+		return err
+	}
+	c.offers = map[order.OfferID]*offer{}
+	given := map[order.ID]bool{}
+	for _, s := range c.shards {
+		maps.Copy(c.offers, s.offers)
+		maps.Copy(given, s.given)
+	}
+	return each(func(s *shard, ctx context.Context) error {
+		return s.readOrders(ctx, &judge{s: s, offers: c.offers, given: given, names: map[string]string{}})
+	})
+}

@@ -1,0 +1,97 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"sluice/engine/order"
+)
+
+// event is one row of order_event that belongs to one order.
+type event struct {
+	order order.ID
+	n     int64
+	typ   string
+	due   bool
+}
+
+// recordedEvent is the one row that a flush writes for all of its new orders, under the id of the first.
+const recordedEvent = "recorded"
+
+func (s *shard) readEvents(ctx context.Context) error {
+	names := map[string]string{}
+	return s.each(ctx, "SELECT order_id, n, type, data, due FROM order_event ORDER BY order_id, n", func(rows *sql.Rows) error {
+		var id, n int64
+		var typ string
+		var data []byte
+		var due sql.NullInt64
+		if err := rows.Scan(&id, &n, &typ, &data, &due); err != nil {
+			return err
+		}
+		if typ == recordedEvent {
+			var flush struct {
+				Count int64 `json:"count"`
+			}
+			if err := json.Unmarshal(data, &flush); err != nil {
+				return fmt.Errorf("event of the flush that begins with order %d: %w", id, err)
+			}
+			s.recorded += flush.Count
+			return nil
+		}
+		if names[typ] == "" {
+			names[typ] = typ
+		}
+		s.events = append(s.events, event{order: order.ID(id), n: n, typ: names[typ], due: due.Valid})
+		return nil
+	})
+}
+
+// count is the number of events at the front that belong to id.
+func count(events []event, id order.ID) int {
+	n := 0
+	for n < len(events) && events[n].order == id {
+		n++
+	}
+	return n
+}
+
+func skip(events []event, id order.ID) []event { return events[count(events, id):] }
+
+// wrongState says what is wrong with an order's status, reason or events, or "". Events tell the changes after the
+// order was recorded; each is named after the status that it leads to.
+func wrongState(r *row, events []event) string {
+	status := order.Status(r.status)
+	if !status.Known() || status == order.Pending {
+		return fmt.Sprintf("status %q is none that an order is stored in", r.status)
+	}
+	if (status == order.Rejected) != (r.reason != "") {
+		return fmt.Sprintf("status %s with reason %q", r.status, r.reason)
+	}
+	second := r.reason == string(order.ReasonDuplicate) || r.reason == string(order.ReasonKeyReused)
+	if second != (r.duplicateOf != 0) {
+		return fmt.Sprintf("reason %q with duplicate_of %d", r.reason, r.duplicateOf)
+	}
+	if (status == order.AwaitingPayment) != r.unpaid {
+		return fmt.Sprintf("status %s, and it is %v that it expires", r.status, r.unpaid)
+	}
+	if status == order.Rejected {
+		return ""
+	}
+	at := order.AwaitingPayment
+	for _, e := range events {
+		next := order.Status(e.typ)
+		if !next.Known() {
+			continue
+		}
+		if !at.CanBecome(next) {
+			return fmt.Sprintf("its events lead from %s to %s", at, next)
+		}
+		at = next
+	}
+	if at != status {
+		return fmt.Sprintf("status %s, but its events lead to %s", status, at)
+	}
+	return ""
+}

@@ -1,0 +1,227 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"sluice/engine/order"
+)
+
+// world is a small deployment made by hand: two shards, two partitions, three offers, a handful of orders in every
+// state, at rest and without a fault.
+type world struct {
+	t       *testing.T
+	shards  []*sql.DB
+	paths   []string
+	queue   string
+	fast    map[string]any
+	history []Entry
+	// Orders by the role they play.
+	live, cancelled, due, duplicate, parked, limited order.ID
+	alice                                            [2]order.UserID // one user of each shard
+}
+
+const (
+	flashOffer, limitedOffer, normalOffer = 7, 8, 9
+	sequenceStart                         = 1_790_000_000_000
+)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t}
+	dir := t.TempDir()
+	schema, err := os.ReadFile("../../persist/store/migrations/sqlite/00001_schema.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		path := filepath.Join(dir, fmt.Sprintf("shard-%d.db", i))
+		db, err := sql.Open("sqlite", path+"?_pragma=journal_mode(WAL)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		w.shards, w.paths = append(w.shards, db), append(w.paths, path)
+		w.exec(i, string(schema))
+	}
+	w.queue = filepath.Join(dir, "queue.db")
+	q, err := sql.Open("sqlite", w.queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close() })
+	if _, err := q.Exec("CREATE TABLE message (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body BLOB NOT NULL)"); err != nil {
+		t.Fatal(err)
+	}
+	for u := order.UserID(1); w.alice[0] == 0 || w.alice[1] == 0; u++ {
+		if at := &w.alice[order.VirtualShard(u)/128]; *at == 0 {
+			*at = u
+		}
+	}
+	w.fill()
+	return w
+}
+
+func (w *world) exec(shard int, query string, args ...any) {
+	w.t.Helper()
+	if _, err := w.shards[shard].Exec(query, args...); err != nil {
+		w.t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// fill writes the faultless state.
+func (w *world) fill() {
+	for p := range 2 {
+		w.exec(p, "INSERT INTO part VALUES (?, 5, 5, 5, 0, 0, 0, 0)", p)
+	}
+	w.offer(0, normalOffer, 0, "normal", 10, 0)
+	w.offer(1, flashOffer, 1, "flash", 10, 0)
+	w.offer(1, limitedOffer, 1, "flash", 10, 2)
+	w.live = w.place(0, flashOffer, 2, "awaiting_payment", "")
+	w.place(1, normalOffer, 3, "awaiting_payment", "")
+	w.limited = w.place(1, limitedOffer, 2, "awaiting_payment", "")
+	w.place(0, limitedOffer, 1, "paid", "")
+	w.cancelled = w.place(0, flashOffer, 1, "cancelled", "")
+	w.giveBack(1, 1, fmt.Sprintf("%d/1", w.cancelled))
+	w.due = w.place(0, limitedOffer, 1, "expired", "")
+	w.exec(0, "UPDATE order_event SET due = 1 WHERE order_id = ?", w.due)
+	w.place(0, flashOffer, 1, "rejected", "cut")
+	w.duplicate = w.place(0, flashOffer, 1, "rejected", "duplicate")
+	w.exec(0, "UPDATE orders SET duplicate_of = ?, idem_key = '' WHERE order_id = ?", w.live, w.duplicate)
+	w.giveBack(1, 1, fmt.Sprintf("%d/1", w.duplicate))
+	w.parked = w.park(0, flashOffer, 1)
+	w.exec(1, "UPDATE offer_stock SET sold = 3 WHERE offer_id = 7")
+	w.exec(1, "UPDATE offer_stock SET sold = 4 WHERE offer_id = 8")
+	w.exec(0, "UPDATE offer_stock SET sold = 3 WHERE offer_id = 9")
+	w.exec(1, "INSERT INTO buyer VALUES (8, ?, 2, 2), (8, ?, 2, 2)", w.alice[0], w.alice[1])
+	w.history = append(w.history,
+		Entry{User: w.alice[0], Key: w.key(w.duplicate), Order: w.duplicate, Units: 1, Code: 202, Sent: 10, Answered: 20},
+		Entry{User: w.alice[0], Key: "nobody", Code: 409, Sent: 30, Answered: 40},
+		Entry{User: w.alice[0], Key: "nobody", Code: 503, Sent: 50, Answered: 60},
+		Entry{User: w.alice[0], Key: w.key(w.live), Order: w.live, Units: 2, Code: 200, Sent: 70, Answered: 80},
+	)
+	w.fast = map[string]any{"partitions": []map[string]any{
+		{"partition": 0, "state": "open", "applied": 1, "logged": 1, "left": map[string]int{"9": 7}, "buyers": [][]any{}},
+		{"partition": 1, "state": "open", "applied": 4, "logged": 4, "left": map[string]int{"7": 7, "8": 6},
+			"buyers": [][]any{{"8", fmt.Sprint(w.alice[0]), 2}, {"8", fmt.Sprint(w.alice[1]), 2}}},
+	}}
+}
+
+func (w *world) offer(shard, id, p int, kind string, total, limit int) {
+	w.exec(shard, "INSERT INTO offer VALUES (?, ?, 1, ?, 'sku', 'title', ?, 1, 'CNY', ?, 0, 0, 1)", id, p, w.group(id), kind, limit)
+	w.exec(shard, "INSERT INTO offer_price VALUES (?, 1, 100, 0)", id)
+	w.exec(shard, "INSERT INTO offer_stock VALUES (?, ?, ?, 0)", id, total, total)
+	w.log(shard, p, nil)
+}
+
+func (w *world) group(offer int) string {
+	if offer == normalOffer {
+		return "s1"
+	}
+	return fmt.Sprintf("f%d", offer)
+}
+
+func (w *world) log(shard, p int, cause any) {
+	w.exec(shard, "UPDATE part SET logged = logged + 1 WHERE p = ?", p)
+	w.exec(shard, "INSERT INTO stock_log SELECT p, logged, ?, '[]' FROM part WHERE p = ?", cause, p)
+}
+
+func (w *world) giveBack(shard, p int, cause string) { w.log(shard, p, cause) }
+
+var sequence atomic.Int64
+
+// place stores an order of shard's user and notes that it was answered 202 if it is live.
+func (w *world) place(shard, offer, quantity int, status, reason string) order.ID {
+	w.t.Helper()
+	user := w.alice[shard]
+	id := order.MakeID(order.Milli(sequenceStart+sequence.Add(1)), 0, order.VirtualShard(user), 0)
+	kind, key := "flash", fmt.Sprintf("key-%d", id)
+	if offer == normalOffer {
+		kind = "normal"
+	}
+	items := fmt.Sprintf(`[{"offer_id":"%d","sku":"sku","quantity":%d,"unit_price":100,"price_version":1}]`, offer, quantity)
+	var hash, unpaid any = int64(order.KeyHash(w.group(offer), key)), nil
+	if status == "awaiting_payment" {
+		unpaid = 1
+	}
+	if status == "rejected" {
+		hash = nil
+	}
+	w.exec(shard, `INSERT INTO orders VALUES (?, ?, 5, ?, 1, ?, ?, ?, 0, ?, ?, ?, 0, ?, 0, 0, ?, 'CNY', ?, NULL, ?, 1, 1, 0)`,
+		id, id, user, w.group(offer), key, hash, kind, status, reason, 100*quantity, 100*quantity, items, unpaid)
+	w.exec(shard, "INSERT INTO order_event VALUES (?, 0, 1, 'recorded', '', ?, NULL)", id, `{"count":1}`)
+	if status != "awaiting_payment" && status != "rejected" {
+		w.exec(shard, "INSERT INTO order_event VALUES (?, 1, 1, ?, '', NULL, NULL)", id, status)
+	}
+	if status != "rejected" {
+		w.history = append(w.history, Entry{User: user, Key: key, Order: id, Units: int64(quantity), Code: 202, Sent: 10, Answered: 20})
+	}
+	return id
+}
+
+func (w *world) key(id order.ID) string { return fmt.Sprintf("key-%d", id) }
+
+func (w *world) park(shard, offer, quantity int) order.ID {
+	user := w.alice[shard]
+	id := order.MakeID(order.Milli(sequenceStart+sequence.Add(1)), 0, order.VirtualShard(user), 0)
+	r := order.Record{ID: id, User: user, Shop: 1, Currency: "CNY", Key: w.key(id), Group: w.group(offer), Items: []order.Item{
+		{Line: order.Line{Offer: order.OfferID(offer), Quantity: uint32(quantity)}, UnitPrice: 100, PriceVersion: 1, SKU: "sku"}}}
+	w.exec(1, "INSERT INTO parked VALUES (?, ?, ?, 1, 5, 'awaiting_payment', '', '', ?)", id, id, shard, order.AppendRecord(nil, &r))
+	w.history = append(w.history, Entry{User: user, Key: r.Key, Order: id, Units: int64(quantity), Code: 202, Sent: 10, Answered: 20})
+	return id
+}
+
+// audit runs the judge, with a server that says what fast holds.
+func (w *world) audit() *Report {
+	w.t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ops/stock" || r.Header.Get("Authorization") != "Bearer secret" {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_ = json.NewEncoder(rw).Encode(w.fast)
+	}))
+	defer server.Close()
+	report, err := Run(context.Background(), Options{
+		Shards: w.paths, QueueFile: w.queue, OpsURL: server.URL, OpsToken: "secret", History: w.history,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return report
+}
+
+// failed lists the rules that were violated.
+func failed(r *Report) []string {
+	var names []string
+	for _, rule := range r.Rules {
+		if rule.Verdict == Fail {
+			names = append(names, rule.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// partition is what fast stock says of partition p.
+func (w *world) partition(p int) map[string]any { return w.fast["partitions"].([]map[string]any)[p] }
+
+// change changes the history's entry of an order.
+func (w *world) change(id order.ID, f func(*Entry)) {
+	for i := range w.history {
+		if w.history[i].Order == id {
+			f(&w.history[i])
+			return
+		}
+	}
+	w.t.Fatalf("order %d is not in the history", id)
+}
