@@ -1,0 +1,34 @@
+# Everything a person does here. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: run test build lint fuzz bench soak help
+
+ARGS ?=
+# Where `make run` keeps its orders.
+DATA ?= ./data
+
+run: build ## serve the embedded default with demo offers; prints a token and lines to paste
+	./bin/sluice serve -c configs/embedded.yaml --set data_dir=$(DATA) --demo $(ARGS)
+
+test: ## every test, on real servers that it starts itself
+	.ci/test
+
+build: ## bin/sluice
+	go build -o bin/sluice ./cmd/sluice
+
+lint: ## format, vet, staticcheck, and our own rules
+	gofmt -l -w $$(git ls-files -co --exclude-standard -- '*.go')
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+	go test -count=1 ./internal/style
+
+fuzz: ## one fuzz target for as long as it takes: make fuzz PKG=./engine/order FUZZ=FuzzDecodeMessage
+	go test $(PKG) -run '^$$' -fuzz '^$(FUZZ)$$'
+
+bench: build ## a flash sale at full speed, audited: make bench ARGS="flash --users 500000"
+	./bin/sluice bench $(or $(ARGS),flash)
+
+soak: ## the crash test at length: 500 random kills
+	SLUICE_SOAK=500 go test ./cmd/sluice -run '^TestCrash' -count=1 -timeout 6h -v
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
