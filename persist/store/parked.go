@@ -1,0 +1,134 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"sluice/engine/order"
+)
+
+// ParkedOrder is an accepted or rejected order that waits on the home shard of its partition, because its user shard is
+// down or refuses it.
+type ParkedOrder struct {
+	Order     order.ID
+	Batch     order.BatchID
+	Shard     int // the user shard that it belongs to
+	Partition order.Partition
+	Epoch     order.Epoch
+	Status    order.Status
+	Reason    order.Reason
+	Error     string // not empty: poison, why its shard refuses it
+	Bytes     []byte // wire form of its record
+}
+
+// errorMax bounds the error kept with a poison order, in bytes.
+const errorMax = 2000
+
+// Park stores orders on the home shard of their partitions. One that is parked already stays as it is, except that it
+// takes on an error.
+func (s *Store) Park(ctx context.Context, home int, parked []ParkedOrder) error {
+	if len(parked) == 0 {
+		return nil
+	}
+	parked = slices.Clone(parked)
+	slices.SortFunc(parked, func(a, b ParkedOrder) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Batch, b.Batch))
+	})
+	partitions := make([]order.Partition, len(parked))
+	values := make([]any, 0, 9*len(parked))
+	for i := range parked {
+		o := &parked[i]
+		partitions[i] = o.Partition
+		text := o.Error[:min(len(o.Error), errorMax)]
+		values = append(values, int64(o.Order), int64(o.Batch), int64(o.Shard), int64(o.Partition), int64(o.Epoch),
+			string(o.Status), string(o.Reason), cleanText(text), o.Bytes)
+	}
+	const columns = "parked (order_id, batch_id, shard, p, epoch, status, reason, error, bytes)"
+	keepError := "error = CASE WHEN new(error) <> '' THEN new(error) ELSE parked.error END"
+	err := s.update(ctx, home, s.opts.Partitions.Kind(parked[0].Partition), func(t *tx) error {
+		if _, err := t.lockParts(partitions...); err != nil {
+			return err
+		}
+		return t.insertRows(insert{columns, 9, t.d.upsert("order_id, batch_id", keepError)}, values)
+	})
+	return onShard(err, fmt.Sprintf("park %d orders", len(parked)), home)
+}
+
+// cleanText is s without what a database may refuse as text.
+func cleanText(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
+
+// Parked reads orders of one user shard that are parked on a home shard, poison excepted, oldest first. There are a few
+// more than limit if the last one was claimed in several batches: all of them come together.
+func (s *Store) Parked(ctx context.Context, home int, shard int, limit int) ([]ParkedOrder, error) {
+	var list []ParkedOrder
+	scan := func(r *sql.Rows) error {
+		var o ParkedOrder
+		err := r.Scan(&o.Order, &o.Batch, &o.Shard, &o.Partition, &o.Epoch, &o.Status, &o.Reason, &o.Error, &o.Bytes)
+		list = append(list, o)
+		return err
+	}
+	const query = "SELECT order_id, batch_id, shard, p, epoch, status, reason, error, bytes FROM parked WHERE shard = ? AND error = ''"
+	err := s.query(ctx, home, query+" ORDER BY order_id, batch_id LIMIT ?", scan, shard, limit)
+	if err == nil && len(list) == limit && limit > 0 {
+		last := list[limit-1]
+		err = s.query(ctx, home, query+" AND order_id = ? AND batch_id > ? ORDER BY batch_id", scan, shard, last.Order, last.Batch)
+	}
+	if err != nil {
+		return nil, onShard(err, "read parked orders", home)
+	}
+	return list, nil
+}
+
+// Unpark deletes parked orders that have been recorded; poison stays.
+func (s *Store) Unpark(ctx context.Context, home int, orders []order.ID) error {
+	if len(orders) == 0 {
+		return nil
+	}
+	orders = slices.Sorted(slices.Values(orders))
+	err := s.update(ctx, home, 0, func(t *tx) error {
+		return in(orders, func(marks string, args []any) error {
+			_, err := t.exec("DELETE FROM parked WHERE error = '' AND order_id IN "+marks, args...)
+			return err
+		})
+	})
+	return onShard(err, fmt.Sprintf("unpark %d orders", len(orders)), home)
+}
+
+// ParkedEpochs is, per partition of a home shard, the lowest epoch of which an order is parked, poison excepted.
+func (s *Store) ParkedEpochs(ctx context.Context, home int) (map[order.Partition]order.Epoch, error) {
+	epochs := make(map[order.Partition]order.Epoch)
+	err := s.query(ctx, home, "SELECT p, MIN(epoch) FROM parked WHERE error = '' GROUP BY p", func(r *sql.Rows) error {
+		var p order.Partition
+		var e order.Epoch
+		err := r.Scan(&p, &e)
+		epochs[p] = e
+		return err
+	})
+	if err != nil {
+		return nil, onShard(err, "read the epochs of parked orders", home)
+	}
+	return epochs, nil
+}
+
+// AnyParked tells whether any order is parked anywhere, poison included.
+func (s *Store) AnyParked(ctx context.Context) (bool, error) {
+	for home := range s.shards {
+		var any bool
+		err := s.shards[home].read.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM parked)").Scan(&any)
+		if err != nil || any {
+			return any, onShard(err, "look for parked orders", home)
+		}
+	}
+	return false, nil
+}
