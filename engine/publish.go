@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"sluice/engine/order"
+	"sluice/engine/queue"
+	"sluice/engine/stock"
+	"sluice/internal/crash"
+)
+
+// publishAll puts into the queue what must be there before f.tickets may be answered: the batch that res accepted, and
+// older batches that are still in the outbox.
+func (f *flight) publishAll(s *session, res *stock.Reserved, older []order.BatchID) error {
+	p := f.p
+	ctx, cancel := context.WithTimeout(context.Background(), p.e.opts.Deadline)
+	defer cancel()
+	if res.Batch != 0 {
+		if err := p.publish(ctx, f.message(s, res)); err != nil {
+			return err
+		}
+		crash.At("publish")
+		p.keepConfirmed([]order.BatchID{res.Batch})
+		p.e.stats.batchPublished(len(f.tickets))
+	}
+	slices.Sort(older)
+	return p.publishOlder(ctx, s, slices.Compact(older))
+}
+
+// message is the queue message of what res accepted: the same bytes that the outbox entry gives.
+func (f *flight) message(s *session, res *stock.Reserved) []byte {
+	f.records = f.records[:0]
+	for i := range res.Outcomes {
+		if res.Outcomes[i].Code == order.Accepted {
+			f.records = append(f.records, f.call.Requests[i].Record...)
+		}
+	}
+	f.queued = order.AppendBatch(f.queued[:0], f.p.number, s.epoch, res.Batch, f.records)
+	return f.queued
+}
+
+// publishOlder publishes batches that the outbox still holds. What is gone from there was confirmed in between.
+func (p *partition) publishOlder(ctx context.Context, s *session, batches []order.BatchID) error {
+	if len(batches) == 0 {
+		return nil
+	}
+	entries, err := p.e.stock.Entries(ctx, p.number, s.epoch, stock.Open, batches)
+	if err != nil {
+		return fmt.Errorf("read %d outbox entries of partition %d: %w", len(batches), p.number, err)
+	}
+	for i := range entries {
+		if err := p.publish(ctx, entries[i].Message(p.number)); err != nil {
+			return err
+		}
+		p.keepConfirmed([]order.BatchID{entries[i].Batch})
+	}
+	return nil
+}
+
+// publish publishes a message, again after an unknown outcome until ctx ends: the same bytes twice are harmless.
+func (p *partition) publish(ctx context.Context, message []byte) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := p.e.queue.Publish(ctx, p.number, message)
+		if err == nil {
+			p.traffic.Add(1)
+			return nil
+		}
+		if errors.Is(err, queue.ErrFull) || errors.Is(err, queue.ErrClosed) || ctx.Err() != nil {
+			return fmt.Errorf("publish on partition %d: %w", p.number, err)
+		}
+		p.e.stats.publishRepeats.Add(1)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// keepConfirmed remembers batches that the queue has; takeConfirmed hands them to the next reserve, which deletes their
+// outbox entries. Deleting twice, or never, is harmless: the relay publishes what stays.
+func (p *partition) keepConfirmed(batches []order.BatchID) {
+	if len(batches) == 0 {
+		return
+	}
+	p.confirmedMu.Lock()
+	p.confirmed = append(p.confirmed, batches...)
+	p.confirmedMu.Unlock()
+}
+
+func (p *partition) takeConfirmed(into []order.BatchID) []order.BatchID {
+	p.confirmedMu.Lock()
+	defer p.confirmedMu.Unlock()
+	into = append(into, p.confirmed...)
+	p.confirmed = p.confirmed[:0]
+	return into
+}
+
+// confirmRest deletes outbox entries for which no reserve came along.
+func (p *partition) confirmRest(ctx context.Context, s *session) {
+	batches := p.takeConfirmed(nil)
+	if len(batches) == 0 {
+		return
+	}
+	if err := p.e.stock.Confirm(ctx, p.number, s.epoch, batches); err != nil {
+		p.keepConfirmed(batches)
+		p.suspect(s, err)
+	}
+}

@@ -1,0 +1,180 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice/engine/order"
+	"sluice/engine/stock"
+	"sluice/internal/crash"
+	"sluice/persist/store"
+)
+
+const (
+	renewEvery   = time.Second
+	barrierEvery = 3 * time.Second // the barrier is published again until it was seen
+	loadOffers   = 1_000           // offers of one page of a load
+	loadBuyers   = 5_000           // buyers of one page
+)
+
+// errGaveUp says that another rebuild has the partition now, or that fast stock changed under this one.
+var errGaveUp = errors.New("the rebuild gave up")
+
+// rebuild brings a new epoch: begin, shut, relay or wait, barrier, count, load (docs/design.md, section 8). Everything
+// that it does to fast stock happens under a fence that only this rebuild can have shut, so it may die or sleep at any
+// place, and any number of rebuilds may run against each other.
+func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
+	e, ok, err := p.e.store.BeginRebuild(ctx, p.number, seen.Epoch, p.e.opts.Exclusive)
+	if err != nil || !ok {
+		return err
+	}
+	p.e.stats.rebuilds.Add(1)
+	started := time.Now()
+	ctx, stop := p.renewing(ctx, e)
+	defer stop()
+	st, err := p.bring(ctx, e)
+	if err != nil {
+		return fmt.Errorf("rebuild partition %d to epoch %d: %w", p.number, e, err)
+	}
+	p.begun = true
+	p.force.Store(false)
+	p.e.log.Info("partition rebuilt", "partition", p.number, "epoch", e, "took", time.Since(started).Round(time.Millisecond))
+	return p.begin(ctx, st)
+}
+
+// bring does the steps behind begin.
+func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, error) {
+	intact, ok, err := p.e.stock.Shut(ctx, p.number, e)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("shut the fence: %w", err)
+	case !ok:
+		return nil, fmt.Errorf("%w: a later epoch has shut the fence", errGaveUp)
+	}
+	crash.At("close")
+	if intact {
+		err = p.relayAll(ctx, e)
+	} else if p.begun || !p.e.opts.Exclusive {
+		sleep(ctx, p.e.opts.Deadline) // whatever is answered as placed is in the queue by then
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := p.awaitBarrier(ctx, e); err != nil {
+		return nil, err
+	}
+	if err := p.e.store.LowerTotals(ctx, p.number, e); err != nil {
+		return nil, fmt.Errorf("lower totals: %w", err)
+	}
+	count, err := p.e.store.Count(ctx, p.number, e)
+	if err != nil {
+		return nil, fmt.Errorf("count: %w", err)
+	}
+	crash.At("count")
+	if err := p.load(ctx, e, count, !intact); err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	crash.At("load")
+	st, err := p.e.stock.State(ctx, p.number)
+	if err == nil && (!st.Ready || st.Fence.Epoch != e) {
+		err = fmt.Errorf("%w: the fence changed after the load", errGaveUp)
+	}
+	return &st, err
+}
+
+// renewing keeps the rebuild's claim on the partition alive. The context ends when the claim is lost; stop gives the
+// claim up and waits for the renewal to end.
+func (p *partition) renewing(ctx context.Context, e order.Epoch) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			if sleep(ctx, renewEvery); ctx.Err() != nil {
+				return
+			}
+			if ok, err := p.e.store.RenewRebuild(ctx, p.number, e); err == nil && !ok {
+				cancel(fmt.Errorf("%w: a later one has begun", errGaveUp))
+			}
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		wg.Wait()
+		end, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer done()
+		if err := p.e.store.EndRebuild(end, p.number, e); err != nil {
+			p.e.log.Warn("busy_until stays until it runs out", "partition", p.number, "error", err)
+		}
+	}
+}
+
+// relayAll publishes the whole outbox of an intact fast stock, under the shut fence of e.
+func (p *partition) relayAll(ctx context.Context, e order.Epoch) error {
+	batches, err := p.e.stock.BatchIDs(ctx, p.number, e, stock.Closed)
+	if err != nil {
+		return fmt.Errorf("read the outbox: %w", err)
+	}
+	slices.Sort(batches)
+	for page := range slices.Chunk(batches, relayPage) {
+		entries, err := p.e.stock.Entries(ctx, p.number, e, stock.Closed, page)
+		if err != nil {
+			return fmt.Errorf("read the outbox: %w", err)
+		}
+		for i := range entries {
+			if err := p.publish(ctx, entries[i].Message(p.number)); err != nil {
+				return err
+			}
+		}
+		p.keepConfirmed(page)
+		p.e.stats.relayed.Add(int64(len(entries)))
+	}
+	return nil
+}
+
+// awaitBarrier puts BARRIER(e) into the queue, again and again until persist has handled it: then every older batch has
+// been claimed, or never will be.
+func (p *partition) awaitBarrier(ctx context.Context, e order.Epoch) error {
+	var sent time.Time
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if time.Since(sent) > barrierEvery {
+			sent = time.Now()
+			if err := p.publish(ctx, order.AppendBarrier(nil, p.number, e, order.MilliOf(sent))); err != nil {
+				return err
+			}
+		}
+		sleep(ctx, pause)
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		part, _, err := p.readPart(ctx)
+		switch {
+		case err != nil:
+			return err
+		case part.Epoch != e || part.Barrier > e:
+			return fmt.Errorf("%w: epoch %d has begun", errGaveUp, max(part.Epoch, part.Barrier))
+		case part.Barrier == e:
+			return nil
+		}
+	}
+}
+
+// load writes what was counted into fast stock, in pages, and opens it.
+func (p *partition) load(ctx context.Context, e order.Epoch, count *store.Count, lost bool) error {
+	put := func(page *stock.LoadPage) error { return p.e.stock.Load(ctx, p.number, e, page) }
+	for offers := range slices.Chunk(count.Offers, loadOffers) {
+		if err := put(&stock.LoadPage{Offers: offers}); err != nil {
+			return err
+		}
+	}
+	for buyers := range slices.Chunk(count.Buyers, loadBuyers) {
+		if err := put(&stock.LoadPage{Buyers: buyers}); err != nil {
+			return err
+		}
+	}
+	return put(&stock.LoadPage{Last: true, Logged: count.Logged, Lost: lost})
+}

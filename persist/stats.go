@@ -1,0 +1,73 @@
+package persist
+
+import (
+	"sync/atomic"
+	"time"
+
+	"sluice/engine/order"
+	"sluice/persist/store"
+)
+
+// counters are what is counted since the start.
+type counters struct {
+	received, buried, stopped, failures atomic.Int64
+	flushes, orders, stored             atomic.Int64
+	cut, guarded                        atomic.Int64
+	duplicates, alarms, poison          atomic.Int64
+	parked, unparked                    atomic.Int64
+	lag, lastCommit                     atomic.Int64
+}
+
+// flushed counts a flush whose rows are committed.
+func (c *counters) flushed(rows []store.Row) {
+	c.flushes.Add(1)
+	if len(rows) == 0 {
+		return
+	}
+	var stored, cut int64
+	oldest := rows[0].Record.ID
+	for i := range rows {
+		oldest = min(oldest, rows[i].Record.ID)
+		switch {
+		case rows[i].Status != order.Rejected:
+			stored++
+		case rows[i].Reason == order.ReasonCut:
+			cut++
+		}
+	}
+	c.orders.Add(int64(len(rows)))
+	c.stored.Add(stored)
+	c.cut.Add(cut)
+	c.guarded.Add(int64(len(rows)) - stored - cut)
+	now := time.Now().UnixMilli()
+	c.lag.Store(now - int64(oldest.Time()))
+	c.lastCommit.Store(now)
+}
+
+// Stats is a snapshot of the counters.
+type Stats struct {
+	Received int64 // messages
+	Flushes  int64
+	Orders   int64 // rows committed or parked: Stored + RejectedCut + RejectedGuard
+	Stored   int64 // of them accepted by the claim
+	// Rejected after acceptance, by the cut (nobody was answered 202 for most of them) and by the guard (an alarm).
+	RejectedCut, RejectedGuard int64
+	Duplicates                 int64         // second orders of one key
+	Alarms                     int64         // order ids that came in two batches
+	Poison, Parked, Unparked   int64         // orders
+	Buried                     int64         // damaged messages
+	Stopped                    int64         // partitions stopped
+	Failures                   int64         // flushes that were tried again
+	Lag                        time.Duration // age of the oldest order of the last flush when it was committed
+	LastCommit                 time.Time     // zero if none
+}
+
+// Stats reads the counters, each for itself.
+func (p *Persist) Stats() Stats {
+	c := &p.stats
+	return Stats{Received: c.received.Load(), Flushes: c.flushes.Load(), Orders: c.orders.Load(), Stored: c.stored.Load(),
+		RejectedCut: c.cut.Load(), RejectedGuard: c.guarded.Load(), Duplicates: c.duplicates.Load(), Alarms: c.alarms.Load(),
+		Poison: c.poison.Load(), Parked: c.parked.Load(), Unparked: c.unparked.Load(), Buried: c.buried.Load(),
+		Stopped: c.stopped.Load(), Failures: c.failures.Load(), Lag: time.Duration(c.lag.Load()) * time.Millisecond,
+		LastCommit: order.Milli(c.lastCommit.Load()).Time()}
+}

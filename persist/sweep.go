@@ -1,0 +1,129 @@
+package persist
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/engine/order"
+	"sluice/persist/store"
+)
+
+const (
+	sweepEvery = time.Second
+	sweepPage  = 500 // parked orders recorded at once
+)
+
+// sweep records parked orders and finds out whether shards that were down are up again, until ctx ends.
+func (p *Persist) sweep(ctx context.Context) {
+	for ; ctx.Err() == nil; sleep(ctx, sweepEvery) {
+		for home := range p.parked {
+			if p.parked[home].Load() {
+				if err := p.sweepHome(ctx, home); err != nil && ctx.Err() == nil {
+					p.log.Warn("parked orders stay parked", "shard", home, "error", err)
+				}
+			}
+		}
+		for shard := range p.down {
+			if p.down[shard].Load() {
+				p.probe(ctx, shard)
+			}
+		}
+	}
+}
+
+// probe takes a shard for up again if it answers.
+func (p *Persist) probe(ctx context.Context, shard int) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := p.store.Now(ctx, shard); err == nil {
+		p.down[shard].Store(false)
+		p.log.Info("user shard answers again", "shard", shard)
+	}
+}
+
+// sweepHome records what is parked on a home shard. If nothing is left but poison, the home shard needs no sweep until
+// something is parked again, and the epochs whose last orders were parked are settled.
+func (p *Persist) sweepHome(ctx context.Context, home int) error {
+	p.parked[home].Store(false)
+	left := false
+	for shard := range p.down {
+		for {
+			n, err := p.sweepShard(ctx, home, shard)
+			if err != nil {
+				p.parked[home].Store(true)
+				return err
+			}
+			left = left || n < 0
+			if n < sweepPage {
+				break
+			}
+		}
+	}
+	if left || p.parked[home].Load() {
+		p.parked[home].Store(true)
+		return nil
+	}
+	return p.settleSwept(home)
+}
+
+// sweepShard records one page of what is parked for a user shard. It returns its size, or -1 if the shard is down.
+func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) {
+	parked, err := p.store.Parked(ctx, home, shard, sweepPage)
+	if err != nil || len(parked) == 0 {
+		return 0, err
+	}
+	if p.down[shard].Load() {
+		return -1, nil
+	}
+	rows := make([]store.Row, len(parked))
+	ids := make([]order.ID, len(parked))
+	for i := range parked {
+		o := &parked[i]
+		r := new(order.Record)
+		if _, err := order.DecodeRecord(o.Bytes, r); err != nil {
+			return 0, fmt.Errorf("parked order %s: %w", o.Order, err)
+		}
+		rows[i] = store.Row{Record: r, Batch: o.Batch, Epoch: o.Epoch, Partition: o.Partition, Status: o.Status, Reason: o.Reason}
+		ids[i] = o.Order
+	}
+	poison, err := p.recordAt(shard, rows)
+	if err != nil {
+		p.down[shard].Store(true)
+		return -1, fmt.Errorf("record %d parked orders on shard %d: %w", len(rows), shard, err)
+	}
+	keep := make(map[order.ID]bool, len(poison))
+	for i := range poison {
+		keep[ids[poison[i].Index]] = true
+	}
+	if err := p.parkPoison(home, shard, rows, poison); err != nil {
+		return 0, err
+	}
+	recorded := ids[:0]
+	for _, id := range ids {
+		if !keep[id] {
+			recorded = append(recorded, id)
+		}
+	}
+	if err := p.store.Unpark(ctx, home, recorded); err != nil {
+		return 0, err
+	}
+	p.stats.unparked.Add(int64(len(recorded)))
+	return len(parked), nil
+}
+
+// settleSwept settles again the partitions of a home shard, now that nothing of them is parked.
+func (p *Persist) settleSwept(home int) error {
+	p.settledMu.Lock()
+	var settled []store.Settled
+	for partition, e := range p.settled {
+		if p.store.Home(partition) == home {
+			settled = append(settled, store.Settled{Partition: partition, Recorded: e})
+		}
+	}
+	p.settledMu.Unlock()
+	if len(settled) == 0 {
+		return nil
+	}
+	return p.settleAt(home, settled)
+}
