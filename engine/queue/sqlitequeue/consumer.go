@@ -46,7 +46,7 @@ func (q *Queue) Consumer(ctx context.Context, kind order.Kind) (queue.Consumer, 
 	}
 	line := q.consumed[kind]
 	if line == nil {
-		return nil, fmt.Errorf("there is no kind %q", kind)
+		return nil, fmt.Errorf("there is no kind %v", kind)
 	}
 	r, err := openReader(q.options.Path)
 	if err != nil {
