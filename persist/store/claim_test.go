@@ -23,7 +23,12 @@ type sale struct {
 // newSale creates flash offers of one group, all in one partition, and opens it. Each pair is total and limit.
 func newSale(t *testing.T, d Dialect, offers ...[2]int64) (*sale, []order.OfferID) {
 	t.Helper()
-	s := newStore(t, d, 2)
+	return newSaleOn(t, testOptions(t, d, 2), offers...)
+}
+
+func newSaleOn(t *testing.T, o Options, offers ...[2]int64) (*sale, []order.OfferID) {
+	t.Helper()
+	s := openStore(t, o)
 	list := make([]order.Offer, len(offers))
 	for i, o := range offers {
 		list[i] = order.Offer{Shop: 1, Group: "g", SKU: "sku", Title: "offer", Kind: order.Flash, UnitPrice: 100,
@@ -143,9 +148,15 @@ func TestClaimManyOffersAndBuyers(t *testing.T) {
 			}
 		}
 		x.claim(batch(x.p, x.epoch, records...))
-		for i, id := range ids {
-			n := int64(1 + i%3)
-			x.expect(id, 1000-3*n, map[order.UserID]int64{1: n, 2: n, 3: n})
+		c, err := x.Count(context.Background(), x.p, x.epoch)
+		noError(t, err)
+		for i, o := range c.Offers {
+			if n := int64(1 + i%3); o.Left != 1000-3*n || c.Buyers[3*i].Units != n {
+				t.Errorf("%d units left of offer %d, %d with the first buyer, want %d", o.Left, o.Offer, c.Buyers[3*i].Units, n)
+			}
+		}
+		if len(c.Offers) != len(ids) || len(c.Buyers) != 3*len(ids) {
+			t.Errorf("%d offers, %d buyers", len(c.Offers), len(c.Buyers))
 		}
 	})
 }
