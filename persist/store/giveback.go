@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -104,6 +105,10 @@ func (s *Store) GiveBack(ctx context.Context, home int, g []GiveBack) error {
 	return onShard(err, fmt.Sprintf("give back %d claims", len(g)), home)
 }
 
+// GiveBackRefused tells of an error of GiveBack that the database works, but refuses a row: an offer has not sold, or a
+// buyer does not hold, what is to come back. It cannot happen by the protocol; the row needs a person.
+func GiveBackRefused(err error) bool { return guardRefused(err) || errors.Is(err, ErrNoOffer) }
+
 // notGivenBack leaves out what the log has, and what g has twice.
 func (t *tx) notGivenBack(g []GiveBack) ([]GiveBack, error) {
 	causes := make([]string, len(g))
@@ -137,16 +142,10 @@ func (t *tx) lowerSold(g []GiveBack) error {
 			return fmt.Errorf("%d units of offer %d: %w", units[offer], offer, err)
 		}
 		if n != 1 {
-			return fmt.Errorf("%d units of offer %d: this shard does not have it", units[offer], offer)
+			return fmt.Errorf("%d units of offer %d: %w", units[offer], offer, ErrNoOffer)
 		}
 	}
 	return nil
-}
-
-// giver is a user who gives units of an offer back.
-type giver struct {
-	offer order.OfferID
-	user  order.UserID
 }
 
 // share is a number of units of an offer that several users give back.
@@ -158,10 +157,10 @@ type share struct {
 // lowerBuyers lowers what users hold of limited offers, with one statement for all users that give back as many units of
 // an offer. Offers without a limit have no buyers.
 func (t *tx) lowerBuyers(g []GiveBack) error {
-	units := make(map[giver]int64)
+	units := make(map[holder]int64)
 	for i := range g {
 		for _, l := range g[i].Items {
-			units[giver{l.Offer, g[i].User}] += int64(l.Quantity)
+			units[holder{l.Offer, g[i].User}] += int64(l.Quantity)
 		}
 	}
 	users := make(map[share][]order.UserID)

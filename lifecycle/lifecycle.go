@@ -1,0 +1,182 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/persist/store"
+)
+
+// Options are fixed for the life of a Lifecycle. Zero values mean the defaults.
+type Options struct {
+	ExpireEvery   time.Duration // between two looks for unpaid orders: 1 s
+	GiveBackEvery time.Duration // between two looks for give-backs that nobody announced: 200 ms
+	CallTimeout   time.Duration // for one call of the store: 5 s
+}
+
+// Validate reports every option out of its bounds, joined; nil if there is none.
+func (o *Options) Validate() error {
+	var errs []error
+	check := func(d time.Duration, name string) {
+		if d < 0 || d > time.Minute {
+			errs = append(errs, fmt.Errorf("lifecycle: %s must be 0 (the default) to 1m", name))
+		}
+	}
+	check(o.ExpireEvery, "expire_every")
+	check(o.GiveBackEvery, "give_back_every")
+	check(o.CallTimeout, "call_timeout")
+	return errors.Join(errs...)
+}
+
+// batchMax bounds the orders of one transaction; retryMax the pause after a failure.
+const (
+	batchMax = 1000
+	retryMax = 5 * time.Second
+)
+
+// Lifecycle is the life of stored orders. It is safe for concurrent use.
+type Lifecycle struct {
+	opts  Options
+	store *store.Store
+	log   *slog.Logger
+	kicks []chan struct{} // per user shard: something is due
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	count   counters
+}
+
+type counters struct {
+	cancelled, alreadyCancelled, notCancellable, notFound atomic.Int64
+	expired, givenBack                                    atomic.Int64
+	expireFailures, giveBackFailures                      atomic.Int64
+}
+
+// Stats are counts since New.
+type Stats struct {
+	Cancelled        int64 `json:"cancelled"` // orders cancelled by their users
+	AlreadyCancelled int64 `json:"already_cancelled"`
+	NotCancellable   int64 `json:"not_cancellable"`
+	NotFound         int64 `json:"not_found"`
+	Expired          int64 `json:"expired"`
+	GivenBack        int64 `json:"given_back"`         // claims whose units came back
+	ExpireFailures   int64 `json:"expire_failures"`    // looks for unpaid orders that failed
+	GiveBackFailures int64 `json:"give_back_failures"` // give-backs put off, and looks for them that failed
+}
+
+// New returns a Lifecycle whose goroutines do nothing until Start. It does not own the store.
+func New(o Options, s *store.Store, log *slog.Logger) *Lifecycle {
+	set := func(d *time.Duration, otherwise time.Duration) {
+		if *d == 0 {
+			*d = otherwise
+		}
+	}
+	set(&o.ExpireEvery, time.Second)
+	set(&o.GiveBackEvery, 200*time.Millisecond)
+	set(&o.CallTimeout, 5*time.Second)
+	l := &Lifecycle{opts: o, store: s, log: log, kicks: make([]chan struct{}, s.Shards())}
+	for i := range l.kicks {
+		l.kicks[i] = make(chan struct{}, 1)
+	}
+	return l
+}
+
+// Start starts the goroutines. They outlive ctx: Close ends them.
+func (l *Lifecycle) Start(ctx context.Context) error {
+	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	for shard := range l.kicks {
+		expiry := loop{name: "expire unpaid orders", shard: shard, every: l.opts.ExpireEvery, failures: &l.count.expireFailures, step: l.expire}
+		mover := loop{name: "give units back", shard: shard, every: l.opts.GiveBackEvery, kick: l.kicks[shard],
+			failures: &l.count.giveBackFailures, step: l.giveBack}
+		l.running.Go(func() { l.run(ctx, expiry) })
+		l.running.Go(func() { l.run(ctx, mover) })
+	}
+	return nil
+}
+
+// Close stops the goroutines and waits for them, or for ctx. What is due stays due.
+func (l *Lifecycle) Close(ctx context.Context) error {
+	if l.stop == nil {
+		return nil
+	}
+	l.stop()
+	done := make(chan struct{})
+	go func() {
+		l.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close lifecycle: %w", ctx.Err())
+	}
+}
+
+// Stats counts what was done since New.
+func (l *Lifecycle) Stats() Stats {
+	c := &l.count
+	return Stats{
+		Cancelled: c.cancelled.Load(), AlreadyCancelled: c.alreadyCancelled.Load(), NotCancellable: c.notCancellable.Load(),
+		NotFound: c.notFound.Load(), Expired: c.expired.Load(), GivenBack: c.givenBack.Load(),
+		ExpireFailures: c.expireFailures.Load(), GiveBackFailures: c.giveBackFailures.Load(),
+	}
+}
+
+// kick tells the mover of a user shard that something is due.
+func (l *Lifecycle) kick(shard int) {
+	select {
+	case l.kicks[shard] <- struct{}{}:
+	default: // it has been told
+	}
+}
+
+// loop is a step done again and again for one user shard.
+type loop struct {
+	name     string
+	shard    int
+	every    time.Duration
+	kick     <-chan struct{} // nil: nobody does
+	failures *atomic.Int64
+	step     func(ctx context.Context, shard int) error
+}
+
+// run does the steps of a loop until ctx ends. While steps fail, kicks are not listened to and the pauses grow.
+func (l *Lifecycle) run(ctx context.Context, p loop) {
+	failed := 0
+	for {
+		err := p.step(ctx, p.shard)
+		if ctx.Err() != nil {
+			return
+		}
+		pause, kick := p.every, p.kick
+		if err == nil {
+			failed = 0
+		} else {
+			p.failures.Add(1)
+			if failed++; failed == 1 {
+				l.log.Error(p.name+" fails, trying again", "shard", p.shard, "error", err)
+			}
+			pause, kick = min(p.every<<min(failed, 10), retryMax), nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-kick:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// call bounds one call of the store.
+func (l *Lifecycle) call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, l.opts.CallTimeout)
+}
