@@ -1,0 +1,164 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"sluice/engine"
+	"sluice/engine/order"
+	"sluice/persist/store"
+)
+
+// Placer places orders. *engine.Engine is one.
+type Placer interface {
+	// Place takes the ticket through its batch and returns when t.Answer is set.
+	Place(ctx context.Context, t *engine.Ticket)
+}
+
+// Catalogue knows the offers of this process. *engine.Engine is one.
+type Catalogue interface {
+	Offer(id order.OfferID) *engine.Offer // nil: unknown
+	Offers() []*engine.Offer              // in the order of their ids; the slice is the caller's
+}
+
+// OrderReader reads stored orders. *store.Store is one. An error means that nothing is known.
+type OrderReader interface {
+	Shards() int
+	OrderShard(id order.ID) int
+	UserShard(u order.UserID) int
+	Order(ctx context.Context, id order.ID) (*order.Order, error) // nil, nil: not stored
+	OrdersByID(ctx context.Context, shard int, ids []order.ID) ([]*order.Order, error)
+	List(ctx context.Context, u order.UserID, f store.ListFilter) ([]*order.Order, error)
+	OrdersByKey(ctx context.Context, u order.UserID, key string) ([]*order.Order, error)
+	AnyParked(ctx context.Context) (bool, error)
+}
+
+// Deps is what a gateway asks. It owns none of it: all must outlive Close.
+type Deps struct {
+	Placer    Placer
+	Catalogue Catalogue
+	Orders    OrderReader
+	Canceller Canceller
+	Log       *slog.Logger
+}
+
+// Gateway is the public listener. All methods are safe for concurrent use.
+type Gateway struct {
+	opts   Options
+	tuned  atomic.Pointer[Tuning]
+	deps   Deps
+	tokens *tokens
+	server *fasthttp.Server
+	hub    *hub
+	reads  []chan struct{} // slots, per user shard
+	offers offersPage
+	seed   uint64 // of the request ids
+	stats  counters
+
+	listener  net.Listener
+	parked    atomic.Bool // accepted orders may be parked: their ids read as pending whatever their age
+	warnedAt  atomic.Int64
+	goroutine sync.WaitGroup // serve, watchParked
+	stop      context.CancelFunc
+}
+
+// New returns a gateway that does nothing until Start. Options are validated by who loads them.
+func New(o Options, d Deps) *Gateway {
+	g := &Gateway{opts: o, deps: d, tokens: newTokens(o.JWTSecrets), seed: rand.Uint64()}
+	g.tuned.Store(&o.Tuning)
+	g.hub = newHub(d.Orders, o.WaitersMax, d.Log)
+	g.reads = make([]chan struct{}, d.Orders.Shards())
+	for i := range g.reads {
+		g.reads[i] = make(chan struct{}, o.ReadsMax)
+	}
+	g.parked.Store(true) // until the first look says otherwise
+	g.server = newServer(g)
+	return g
+}
+
+// Tune replaces the tuning. It takes effect with the next request.
+func (g *Gateway) Tune(t Tuning) error {
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	g.tuned.Store(&t)
+	return nil
+}
+
+// Start listens and serves. It returns once the listener is open; ctx bounds only that.
+func (g *Gateway) Start(ctx context.Context) error {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", g.opts.Listen)
+	if err != nil {
+		return fmt.Errorf("gateway: listen on %s: %w", g.opts.Listen, err)
+	}
+	g.listener = l
+	var watch context.Context
+	watch, g.stop = context.WithCancel(context.Background())
+	g.goroutine.Go(func() { g.watchParked(watch) })
+	g.goroutine.Go(func() {
+		if err := g.server.Serve(lingeringListener{l}); err != nil {
+			g.deps.Log.Error("the public listener has failed", "error", err)
+		}
+	})
+	return nil
+}
+
+// Addr is the address of the listener, host:port. It is for callers after Start.
+func (g *Gateway) Addr() string { return g.listener.Addr().String() }
+
+// Close takes no new connections, answers every request that was read, and stops. Requests that wait for a record are
+// answered at once with what is known. It returns ctx.Err() if ctx ends first; then some connections are still open.
+// A gateway that was not started is closed already.
+func (g *Gateway) Close(ctx context.Context) error {
+	if g.listener == nil {
+		return nil
+	}
+	g.hub.drain()
+	err := g.server.ShutdownWithContext(ctx)
+	g.stop()
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return fmt.Errorf("gateway: close: %w", err)
+	}
+	g.goroutine.Wait()
+	g.hub.wait()
+	return err
+}
+
+// watchParked reads once a second whether accepted orders are parked. While that cannot be read they may be.
+func (g *Gateway) watchParked(ctx context.Context) {
+	for {
+		look, cancel := context.WithTimeout(ctx, g.tuned.Load().ReadDeadline)
+		parked, err := g.deps.Orders.AnyParked(look)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		g.parked.Store(parked || err != nil)
+		if err != nil {
+			g.warn("read whether orders are parked", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// warn logs what went wrong with something that requests do, at most once a second.
+func (g *Gateway) warn(what string, err error) {
+	now := time.Now().Unix()
+	if last := g.warnedAt.Load(); last != now && g.warnedAt.CompareAndSwap(last, now) {
+		g.deps.Log.Warn(what, "error", err)
+	}
+}

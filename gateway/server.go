@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+func newServer(g *Gateway) *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:                      g.serve,
+		ErrorHandler:                 g.serveUnreadable,
+		Logger:                       quietLogger{g.deps.Log},
+		ReadTimeout:                  g.opts.ReadTimeout,
+		WriteTimeout:                 g.opts.WriteTimeout,
+		IdleTimeout:                  g.opts.IdleTimeout,
+		Concurrency:                  g.opts.ConnectionsMax,
+		MaxConnsPerIP:                g.opts.ConnectionsPerIPMax,
+		ReadBufferSize:               HeaderMax,
+		MaxRequestBodySize:           BodyMax,
+		CloseOnShutdown:              true,
+		DisablePreParseMultipartForm: true,
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		SecureErrorLogMessage:        true,
+	}
+}
+
+// quietLogger takes fasthttp's words about single connections.
+type quietLogger struct{ log *slog.Logger }
+
+func (l quietLogger) Printf(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
+
+// serveUnreadable answers a request that could not be read. The connection is closed afterwards.
+func (g *Gateway) serveUnreadable(ctx *fasthttp.RequestCtx, err error) {
+	if c, ok := ctx.Conn().(*lingeringConn); ok {
+		c.linger.Store(true)
+	}
+	c := g.begin(ctx)
+	defer c.end()
+	var small *fasthttp.ErrSmallBuffer
+	var timeout net.Error
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		c.refuse(&problem{code: codeBodyTooLarge, detail: fmt.Sprintf("A body may have at most %d bytes.", BodyMax)})
+	case errors.As(err, &small):
+		c.refuse(&problem{code: codeHeadersTooLarge, detail: fmt.Sprintf("Address and headers may have at most %d bytes.", HeaderMax)})
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		c.refuse(&problem{code: codeRequestTimeout, detail: "Send the whole request within " + g.opts.ReadTimeout.String() + "."})
+	default:
+		c.refuse(&problem{code: codeInvalidRequest, detail: "This is not a complete HTTP/1.1 request."})
+	}
+}
+
+// A connection that is closed while unread bytes of its client are waiting is reset, and the reset may destroy the
+// answer on its way. After an answer to a request that was not read to its end, the connection is therefore closed in
+// two steps: no more is sent, then what still comes is thrown away for a short while.
+const (
+	lingerFor   = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+type lingeringListener struct{ net.Listener }
+
+func (l lingeringListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return c, nil
+	}
+	return &lingeringConn{TCPConn: tcp}, nil
+}
+
+type lingeringConn struct {
+	*net.TCPConn
+	linger atomic.Bool
+}
+
+func (c *lingeringConn) Close() error {
+	if c.linger.Swap(false) && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
+		_, _ = io.CopyN(io.Discard, c.TCPConn, lingerBytes) // whatever ends it, the connection is closed now
+	}
+	return c.TCPConn.Close()
+}

@@ -1,0 +1,65 @@
+package gateway
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// counters are what the gateway counts since its start.
+type counters struct {
+	in        atomic.Int64
+	out       atomic.Int64
+	refused   [codesEnd]atomic.Int64
+	shortCuts atomic.Int64
+	placing   [latencyBuckets]atomic.Int64
+}
+
+// answered counts a request's answer, once.
+func (s *counters) answered(c code) {
+	if c == codeNone {
+		s.out.Add(1)
+		return
+	}
+	s.refused[c].Add(1)
+}
+
+// latencyBuckets bound the histogram of Stats: the last one has everything of 2^24 microseconds (17 s) and more.
+const latencyBuckets = 26
+
+// placed counts how long a placing took.
+func (s *counters) placed(d time.Duration) {
+	s.placing[min(bits.Len64(uint64(max(0, d.Microseconds()))), latencyBuckets-1)].Add(1)
+}
+
+// Stats is a snapshot of the counters: In = Out + the sum of Refused + InFlight.
+type Stats struct {
+	In       int64 // requests, readable or not
+	Out      int64 // of them served
+	InFlight int64
+	Refused  map[string]int64 // by the code of the problem document: sluice_requests_refused_total{reason}
+	// ShortCuts are those of Refused["sold_out"] that did not reach the engine.
+	ShortCuts int64
+	// Placing counts the placings that reached the engine by the time from the whole request to the answer, waiting
+	// included: Placing[i] took less than 2^i microseconds, and not less than 2^(i-1).
+	Placing []int64
+}
+
+// Stats reads the counters, each for itself: InFlight may be off by what happens meanwhile.
+func (g *Gateway) Stats() Stats {
+	c := &g.stats
+	s := Stats{Out: c.out.Load(), Refused: make(map[string]int64, codesEnd), ShortCuts: c.shortCuts.Load(),
+		Placing: make([]int64, latencyBuckets)}
+	done := s.Out
+	for code := codeInvalidRequest; code < codesEnd; code++ {
+		n := c.refused[code].Load()
+		s.Refused[problems[code].name] = n
+		done += n
+	}
+	for i := range s.Placing {
+		s.Placing[i] = c.placing[i].Load()
+	}
+	s.In = c.in.Load()
+	s.InFlight = s.In - done
+	return s
+}
