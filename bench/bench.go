@@ -1,0 +1,77 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Run runs a scenario. It gives an error when something could not be run; what was measured and judged is in the report,
+// also when the audit failed.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o.defaults()
+	r := &runner{o: &o, report: &Report{
+		Scenario: o.Scenario, Date: time.Now().UTC().Truncate(time.Second), Machine: machine(), Commit: o.Commit,
+		Command: o.Command, Generator: o.Generator, Durability: durability(&o),
+	}}
+	if r.report.Command == "" {
+		r.report.Command = strings.Join(os.Args, " ")
+	}
+	var err error
+	switch o.Scenario {
+	case Flash:
+		err = r.flash(ctx)
+	case SoldOut:
+		err = r.soldOut(ctx)
+	case Retry:
+		err = r.retry(ctx)
+	case Ceiling:
+		err = r.ceilingOnly(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bench %s: %w", o.Scenario, err)
+	}
+	for i := range r.report.Cases {
+		r.report.Cases[i].summarise()
+	}
+	return r.report, nil
+}
+
+func durability(o *Options) string {
+	if o.Target != "" || len(o.Args) > 0 {
+		return "as configured: see the command"
+	}
+	return "queue and store: SQLite files, WAL, synchronous=FULL"
+}
+
+// runner is one run of a scenario.
+type runner struct {
+	o      *Options
+	report *Report
+}
+
+// cases makes one case for every combination of connections and names, in the order in which a round takes them.
+func (r *runner) cases(names ...string) []*Case {
+	for _, connections := range r.o.Connections {
+		for _, name := range names {
+			r.report.Cases = append(r.report.Cases, Case{
+				Name: fmt.Sprintf("%s, %d connections", name, connections), Connections: connections,
+			})
+		}
+	}
+	list := make([]*Case, len(r.report.Cases))
+	for i := range list {
+		list[i] = &r.report.Cases[i]
+	}
+	return list
+}
+
+// say tells whoever watches how far the run is.
+func (r *runner) say(format string, args ...any) {
+	fmt.Fprintf(r.o.Progress, format+"\n", args...)
+}

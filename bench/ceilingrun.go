@@ -1,0 +1,71 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"sluice/bench/load"
+)
+
+// answerBytes is the size of an answer when none was seen yet.
+const answerBytes = 850
+
+// startCeiling starts the bare server as a child process.
+func (r *runner) startCeiling(ctx context.Context, size int) (*child, error) {
+	program, err := r.o.program()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, nil, program, "bench", "ceiling", "--listen", "127.0.0.1:0", "--answer-bytes", strconv.Itoa(size))
+}
+
+// ceilingOf puts the same bytes on the bare server, which answers as many bytes as the server did.
+func (r *runner) ceilingOf(ctx context.Context, connections int, reqs *load.Requests, round *Round) error {
+	size := round.answerSize
+	if size == 0 {
+		size = answerBytes
+	}
+	c, err := r.startCeiling(ctx, size)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.stop() }()
+	r.quietBefore(ctx, round)
+	out, err := r.run(ctx, load.Options{Addr: c.addrs["gateway"], Connections: connections, Duration: r.o.Duration}, reqs, true)
+	if err != nil {
+		return fmt.Errorf("ceiling: %w", err)
+	}
+	r.quietAfter(round)
+	round.Ceiling, round.CeilingTime = out.rate, &out.answer
+	if round.Ceiling > 0 {
+		round.Share = round.Rate / round.Ceiling
+	}
+	return nil
+}
+
+// ceilingOnly measures the bare server alone.
+func (r *runner) ceilingOnly(ctx context.Context) error {
+	reqs, err := load.Build(load.Spec{
+		Count: r.o.Orders, Users: r.o.Users, Offer: 1, Details: r.o.Details, Secret: []byte("nobody looks"),
+		Expires: time.Now().Add(24 * time.Hour), Seed: r.o.Seed, Host: "sluice", Keyless: r.o.Keyless,
+	})
+	if err != nil {
+		return err
+	}
+	cases := r.cases("bare server")
+	for n := range r.o.Rounds {
+		for _, c := range cases {
+			round := &Round{Quiet: true, Verdict: notAudited}
+			if err := r.ceilingOf(ctx, c.Connections, reqs, round); err != nil {
+				return err
+			}
+			round.Rate, round.Answers, round.Answer = round.Ceiling, round.Ceiling, *round.CeilingTime
+			round.CeilingTime, round.Share, round.Ceiling = nil, 0, 0
+			c.Rounds = append(c.Rounds, *round)
+			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+		}
+	}
+	return nil
+}

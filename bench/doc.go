@@ -1,0 +1,11 @@
+// Package bench puts load on a Sluice server and reports what it stored: scenarios, child processes, the machine's
+// noise, the report. The generator is bench/load, the judge bench/audit.
+//
+// Without a target every round starts a server of its own (`sluice serve` on free ports, in a directory of its own),
+// loads it, waits until the last accepted order is committed, has it audited, stops it, and then puts the very same
+// bytes from the same generator on the bare server (ServeCeiling): the share of that ceiling is a figure that survives
+// a noisy machine, the figure itself does not. Rounds of all cases are interleaved, and medians are reported.
+//
+// Goroutines: those of bench/load, one per child process that waits for its end, one that polls the server's metrics
+// while a round runs, one for the progress bar. All have ended when Run returns.
+package bench

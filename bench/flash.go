@@ -1,0 +1,230 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/bench/audit"
+	"sluice/bench/load"
+	"sluice/engine/order"
+)
+
+// flash interleaves the rounds of all cases: each is a sale on a new server, then the same bytes on the bare one.
+func (r *runner) flash(ctx context.Context) error {
+	var names []string
+	for _, limit := range r.o.Limits {
+		names = append(names, limitName(limit))
+	}
+	cases := r.cases(names...)
+	for n := range r.o.Rounds {
+		for i, c := range cases {
+			limit := r.o.Limits[i%len(r.o.Limits)]
+			round, err := r.sale(ctx, saleOptions{connections: c.Connections, limit: limit, rate: r.o.Rate, first: n+i == 0})
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+			c.Rounds = append(c.Rounds, *round)
+			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+		}
+	}
+	return r.shareOfRate(ctx, len(cases))
+}
+
+func limitName(limit int) string {
+	if limit == 0 {
+		return "no limit"
+	}
+	return fmt.Sprintf("limit %d", limit)
+}
+
+// shareOfRate runs every case once more in an open loop, at a share of the rate at which it stored.
+func (r *runner) shareOfRate(ctx context.Context, cases int) error {
+	if r.o.RateShare <= 0 {
+		return nil
+	}
+	for i := range cases {
+		c := r.report.Cases[i]
+		c.summarise()
+		rate := c.Rate * r.o.RateShare
+		round, err := r.sale(ctx, saleOptions{connections: c.Connections, limit: r.o.Limits[i%len(r.o.Limits)], rate: rate})
+		if err != nil {
+			return fmt.Errorf("%s at %.0f/s: %w", c.Name, rate, err)
+		}
+		name := fmt.Sprintf("%s, open loop at %.0f/s", c.Name, rate)
+		r.report.Cases = append(r.report.Cases, Case{Name: name, Connections: c.Connections, Rounds: []Round{*round}})
+		r.say("%s: %s", name, round.line())
+	}
+	return nil
+}
+
+type saleOptions struct {
+	connections, limit int
+	rate               float64
+	first              bool // the round that is profiled
+}
+
+// sale is one round.
+func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err error) {
+	round = &Round{Quiet: true}
+	s, err := startServer(ctx, r.o)
+	if err != nil {
+		return nil, err
+	}
+	stopped := false
+	stop := func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		return s.stop()
+	}
+	defer func() { _ = stop() }()
+	units := r.o.Units
+	if units == 0 {
+		units = int64(r.o.Orders) * 2
+	}
+	offer, err := s.ops.createOffer(ctx, units, so.limit)
+	if err != nil {
+		return nil, err
+	}
+	reqs, err := load.Build(r.spec(s, offer))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sell(ctx, s, so, reqs, round); err != nil {
+		return nil, err
+	}
+	if err := stop(); err != nil {
+		return nil, err
+	}
+	if so.rate > 0 || r.o.Minute || s.child == nil {
+		return round, nil // a ceiling says something about a maximum only, and about this machine only
+	}
+	return round, r.ceilingOf(ctx, so.connections, reqs, round)
+}
+
+// spec describes the requests of a round.
+func (r *runner) spec(s *server, offer order.OfferID) load.Spec {
+	return load.Spec{
+		Count: r.o.Orders, Users: r.o.Users, Offer: offer, Keyless: r.o.Keyless, Details: r.o.Details,
+		Secret: []byte(s.secret), Expires: time.Now().Add(24 * time.Hour), Seed: r.o.Seed, Host: "sluice",
+	}
+}
+
+// sell puts the load on the server and fills the round in.
+func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load.Requests, round *Round) error {
+	round.MemoryBefore = memory(s.pid(), "VmRSS")
+	base, err := s.ops.stored(ctx)
+	if err != nil {
+		return err
+	}
+	r.quietBefore(ctx, round)
+	if so.first && r.o.Profile != "" {
+		defer r.startProfile(ctx, s)()
+	}
+	cpuBefore := cpu(s.pid())
+	w := startWatch(ctx, s.ops)
+	var waiting *records
+	if r.o.Generator == Own {
+		if waiting, err = startRecords(ctx, s.gateway, r.spec(s, reqs.Offer())); err != nil {
+			w.settle(ctx, base, false)
+			return err
+		}
+	}
+	out, err := r.run(ctx, load.Options{Addr: s.gateway, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
+	if waiting != nil {
+		err = errors.Join(err, waiting.stop())
+	}
+	if err != nil {
+		w.settle(ctx, base, false)
+		return err
+	}
+	last := w.settle(ctx, base+int64(out.counts.Accepted)+waiting.accepted(), out.exact)
+	r.quietAfter(round)
+	round.CPU = (cpu(s.pid()) - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
+	round.fill(out, last.stored-base, last.at)
+	waiting.fill(round)
+	if r.o.Minute {
+		round.minute(w, out)
+	}
+	round.server(s)
+	if out.history != nil {
+		out.history = append(out.history, waiting.history()...)
+	}
+	return r.judge(ctx, s, round, out.history)
+}
+
+// judge has the round audited.
+func (r *runner) judge(ctx context.Context, s *server, round *Round, history []audit.Entry) error {
+	report, err := s.audit(ctx, history)
+	if err != nil {
+		return err
+	}
+	round.Audit, round.Verdict = report, notAudited
+	if report != nil {
+		round.Verdict = failed
+		if report.Passed() {
+			round.Verdict = passed
+		}
+	}
+	return nil
+}
+
+// fill sets what the generator and the server's count say.
+func (round *Round) fill(out *outcome, stored int64, last time.Time) {
+	round.Sent, round.Stored, round.Answers, round.Answer = out.counts, stored, out.rate, out.answer
+	round.answerSize = out.size
+	round.Seconds = (last.Sub(out.start) - out.first).Seconds()
+	if stored > 0 && round.Seconds > 0 {
+		round.Rate = float64(stored) / round.Seconds
+	}
+}
+
+// minute compares the first and the last ten seconds of sending.
+func (round *Round) minute(w *watch, res *outcome) {
+	const span = 10 * time.Second
+	if res.last-res.first < 3*span {
+		round.Notes = append(round.Notes, "the requests were spent too early to compare a minute's first and last ten seconds")
+		return
+	}
+	from, to := res.start.Add(res.first), res.start.Add(res.last)
+	round.First10 = (w.storedAt(from.Add(span)) - w.storedAt(from)) / span.Seconds()
+	round.Last10 = (w.storedAt(to) - w.storedAt(to.Add(-span))) / span.Seconds()
+}
+
+// server sets what the server used.
+func (round *Round) server(s *server) {
+	if s.child == nil {
+		return
+	}
+	round.MemoryAfter, round.MemoryPeak = memory(s.pid(), "VmRSS"), memory(s.pid(), "VmHWM")
+	round.Disk = disk(s.dir)
+	if round.Stored > 0 {
+		round.DiskPerOrder = float64(round.Disk) / float64(round.Stored)
+	}
+}
+
+func (r *runner) quietBefore(ctx context.Context, round *Round) {
+	lost := awaitQuiet(ctx, r.o.Patience)
+	round.Lost = append(round.Lost, lost)
+	round.Quiet = round.Quiet && lost < quietBefore
+}
+
+func (r *runner) quietAfter(round *Round) {
+	lost := spin()
+	round.Lost = append(round.Lost, lost)
+	round.Quiet = round.Quiet && lost < quietAfter
+}
+
+// startProfile profiles the server for as long as the load is expected to last at most; the function returned waits.
+func (r *runner) startProfile(ctx context.Context, s *server) func() {
+	done := make(chan error, 1)
+	go func() { done <- s.ops.profile(ctx, 3, r.o.Profile) }()
+	return func() {
+		if err := <-done; err != nil {
+			r.say("%v", err)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/engine/order"
+)
+
+// opsClient speaks to a server's ops listener.
+type opsClient struct {
+	base, token string
+	http        http.Client
+}
+
+func newOpsClient(addr, token string) *opsClient {
+	if !strings.Contains(addr, "://") {
+		addr = "http://" + addr
+	}
+	return &opsClient{base: strings.TrimSuffix(addr, "/"), token: token, http: http.Client{Timeout: 2 * time.Minute}}
+}
+
+func (c *opsClient) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode >= 300 {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, res.Status, answer)
+	}
+	return answer, err
+}
+
+// createOffer creates a flash offer that is open and waits until the server sells it.
+func (c *opsClient) createOffer(ctx context.Context, units int64, limit int) (order.OfferID, error) {
+	in, err := json.Marshal(map[string]any{
+		"shop_id": "1", "sku": "BENCH-1", "title": "bench", "kind": "flash", "unit_price": 9900, "currency": "CNY",
+		"total": units, "per_user_limit": limit,
+	})
+	if err != nil {
+		return 0, err
+	}
+	answer, err := c.do(ctx, http.MethodPost, "/ops/offers", in)
+	if err != nil {
+		return 0, fmt.Errorf("create an offer: %w", err)
+	}
+	var out struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return 0, fmt.Errorf("create an offer: %w", err)
+	}
+	id, ok := order.ParseID(out.ID)
+	if !ok {
+		return 0, fmt.Errorf("create an offer: the answer has no id: %s", answer)
+	}
+	return order.OfferID(id), nil
+}
+
+// storedMetric counts orders whose rows are committed.
+const storedMetric = "sluice_orders_stored_total"
+
+// stored is the number of orders that the server has committed since it started.
+func (c *opsClient) stored(ctx context.Context) (int64, error) {
+	text, err := c.do(ctx, http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	return sumMetric(text, storedMetric)
+}
+
+// sumMetric adds up a metric over its labels.
+func sumMetric(text []byte, name string) (sum int64, err error) {
+	found := false
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		rest, ok := strings.CutPrefix(lines.Text(), name)
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+			continue
+		}
+		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("metric %s: %w", name, err)
+		}
+		sum, found = sum+int64(v), true
+	}
+	if !found {
+		return 0, fmt.Errorf("the server has no metric %s", name)
+	}
+	return sum, nil
+}
+
+// profile writes a CPU profile of the next seconds to a file.
+func (c *opsClient) profile(ctx context.Context, seconds int, path string) error {
+	b, err := c.do(ctx, http.MethodGet, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds), nil)
+	if err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	return os.WriteFile(path, b, 0o644)
+}

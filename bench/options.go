@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"sluice/bench/audit"
+)
+
+// The scenarios.
+const (
+	Flash   = "flash"   // a crowd buys one offer: orders stored per second
+	SoldOut = "soldout" // a crowd asks for an offer that is known to be sold out: refusals per second
+	Retry   = "retry"   // storms of repeated keys: one order per key
+	Ceiling = "ceiling" // the bare server alone
+)
+
+// Scenarios lists them.
+func Scenarios() []string { return []string{Flash, SoldOut, Retry, Ceiling} }
+
+// Generators of load.
+const (
+	Own = "own" // bench/load
+	Wrk = "wrk" // the program wrk with bench/wrk.lua
+)
+
+// Options say what to run. The zero value of a field means its default.
+type Options struct {
+	Scenario string
+
+	// Target is the gateway of a running server, host:port; empty: every round starts its own. Ops, OpsToken and
+	// JWTSecret belong to a target.
+	Target    string
+	Ops       string
+	OpsToken  string
+	JWTSecret string
+	// Audit says where the target's stores are. nil: those of the child process, or of a target none: not audited.
+	Audit *audit.Options
+
+	// Program is the sluice binary that child processes run; empty: this one. Args go before `serve`'s own flags: -c
+	// and --set of the command line.
+	Program string
+	Args    []string
+	Dir     string // under which data directories are made and removed; empty: that of temporary files
+
+	Orders      int           // requests of a round; 0: 100,000, or what Duration needs
+	Duration    time.Duration // ends the sending; 0: when Orders are sent
+	Rate        float64       // requests per second of an open loop; 0: find the maximum
+	RateShare   float64       // flash: after the rounds, one more at this share of the stored rate; 0: none
+	Connections []int         // a case for each; default 256
+	Limits      []int         // per-user limits, a case for each; default 0, none
+	Users       int           // distinct users; 0: as many as orders
+	Units       int64         // on sale; 0: enough for every order
+	Rounds      int           // of every case; default 1
+	Copies      int           // retry: how often each key is sent; default 10
+	Keyless     bool          // flash: without idempotency keys
+	Details     int           // bytes of an order's details; default 200
+	Minute      bool          // flash: a minute at the maximum, its last 10 s against its first
+	Seed        uint64        // of users and keys; 0: by the clock
+
+	Generator string        // Own or Wrk
+	Patience  time.Duration // how long to wait for a quiet machine before each run; default 40 s, negative: do not look
+	Profile   string        // file for a CPU profile of the server in the first round
+	Keep      bool          // keep the data directories
+	Commit    string        // for the report
+	Command   string        // for the report; empty: os.Args
+
+	Progress io.Writer // for the progress bar and one line per round; nil: none
+}
+
+func (o *Options) defaults() {
+	if o.Orders == 0 && o.Duration == 0 {
+		o.Orders = 100_000
+	}
+	if o.Minute {
+		o.Duration = time.Minute
+	}
+	if o.Orders == 0 {
+		perSecond := 1.1 * o.Rate
+		if o.Rate == 0 {
+			perSecond = 100_000 // more than this machine's servers store; when they are spent the round ends
+		}
+		o.Orders = int(perSecond * o.Duration.Seconds())
+	}
+	if len(o.Connections) == 0 {
+		o.Connections = []int{256}
+	}
+	if len(o.Limits) == 0 {
+		o.Limits = []int{0}
+	}
+	setDefault(&o.Rounds, 1)
+	setDefault(&o.Copies, 10)
+	setDefault(&o.Details, 200)
+	setDefault(&o.Generator, Own)
+	setDefault(&o.Patience, 40*time.Second)
+	setDefault(&o.Seed, uint64(time.Now().UnixNano()))
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	setDefault(&o.Dir, os.TempDir())
+}
+
+func setDefault[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// Validate says what is wrong with the options, in words for whoever gave them.
+func (o *Options) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	known := false
+	for _, s := range Scenarios() {
+		known = known || s == o.Scenario
+	}
+	check(known, "unknown scenario %q: it is one of %v", o.Scenario, Scenarios())
+	check(o.Generator == "" || o.Generator == Own || o.Generator == Wrk, "unknown generator %q: own or wrk", o.Generator)
+	check(o.Generator != Wrk || o.Rate == 0 && o.Scenario != Retry, "wrk only finds the maximum, and cannot retry")
+	check(o.Target == "" || o.Ops != "" && o.JWTSecret != "",
+		"a target needs its ops listener and token, to create offers, and its JWT secret, to sign buyers' tokens")
+	check(o.Orders >= 0 && o.Users >= 0 && o.Units >= 0 && o.Rounds >= 0 && o.Copies >= 0 && o.Rate >= 0,
+		"numbers must not be negative")
+	for _, n := range append(append([]int{}, o.Connections...), o.Limits...) {
+		check(n >= 0, "numbers must not be negative")
+	}
+	check(!o.Minute || o.Scenario == Flash, "a minute is measured by flash only")
+	return errors.Join(errs...)
+}

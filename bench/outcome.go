@@ -1,0 +1,55 @@
+package bench
+
+import (
+	"time"
+
+	"sluice/bench/audit"
+	"sluice/bench/load"
+)
+
+// outcome is what a generator says about one run.
+type outcome struct {
+	counts  load.Counts
+	start   time.Time // the moment from which first and last count
+	first   time.Duration
+	last    time.Duration // the last answer
+	rate    float64       // answers per second, first send to last answer
+	answer  Latency
+	size    int  // bytes of an answer
+	exact   bool // what was accepted is known: every request sent was answered
+	history []audit.Entry
+}
+
+// outcomeOf sums up a run of bench/load. pick is that of the load; nil: send i was request i.
+func outcomeOf(res *load.Results, reqs *load.Requests, pick func(int) int) *outcome {
+	keep, size := (*load.Result).Accepted, res.Size
+	counts := res.Count()
+	if 2*counts.Accepted < counts.Answered {
+		keep, size = func(x *load.Result) bool { return !x.Accepted() }, res.SizeRefuse
+	}
+	return &outcome{
+		counts: counts, start: res.Start, first: res.First, last: res.Last, rate: res.Rate(), size: size,
+		answer: latency(res.Latency(keep)), exact: counts.Unknown == 0, history: historyOf(res, reqs, pick),
+	}
+}
+
+// historyOf is what the clients saw.
+func historyOf(res *load.Results, reqs *load.Requests, pick func(int) int) []audit.Entry {
+	list := make([]audit.Entry, 0, len(res.List))
+	start := res.Start.UnixMicro()
+	for i := range res.List {
+		x := &res.List[i]
+		if !x.Done() {
+			continue
+		}
+		at := i
+		if pick != nil {
+			at = pick(i)
+		}
+		list = append(list, audit.Entry{
+			User: reqs.User(at), Key: reqs.Key(at), Order: x.Order, Units: int64(reqs.Units()), Code: int(x.Code),
+			Sent: start + x.Sent().Microseconds(), Answered: start + x.Answered().Microseconds(),
+		})
+	}
+	return list
+}

@@ -1,0 +1,126 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"sluice/bench/audit"
+)
+
+// server is a Sluice server under load: a child process with a directory of its own, or somebody's.
+type server struct {
+	gateway string
+	ops     *opsClient
+	secret  string // of buyers' tokens
+	child   *child // nil: somebody's
+	dir     string // of the child; empty: somebody's
+	keep    bool
+	judge   *audit.Options // nil: cannot be audited
+}
+
+// startServer starts a server in a new directory, or reaches the target.
+func startServer(ctx context.Context, o *Options) (*server, error) {
+	if o.Target != "" {
+		return &server{gateway: o.Target, ops: newOpsClient(o.Ops, o.OpsToken), secret: o.JWTSecret, judge: o.Audit}, nil
+	}
+	dir, err := os.MkdirTemp(o.Dir, "sluice-bench-")
+	if err != nil {
+		return nil, err
+	}
+	program, err := o.program()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{dir: dir, keep: o.Keep, secret: random(), judge: o.Audit}
+	token := random()
+	argv := append([]string{program, "serve"}, o.Args...)
+	argv = append(argv, "--set", "data_dir="+dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
+		"--set", "log.level=warn")
+	s.child, err = start(ctx, []string{"SLUICE_JWT_SECRET=" + s.secret, "SLUICE_OPS_TOKEN=" + token,
+		"SLUICE_SERVICE_TOKEN=" + random()}, argv...)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	s.gateway, s.ops = s.child.addrs["gateway"], newOpsClient(s.child.addrs["ops"], token)
+	if s.judge == nil {
+		s.judge = embeddedStores(dir)
+	}
+	return s, nil
+}
+
+func (o *Options) program() (string, error) {
+	if o.Program != "" {
+		return o.Program, nil
+	}
+	return os.Executable()
+}
+
+func random() string {
+	b := make([]byte, 24)
+	_, _ = rand.Read(b) // never fails: the program is ended instead
+	return hex.EncodeToString(b)
+}
+
+// embeddedStores are the files that the embedded default keeps under its directory.
+func embeddedStores(dir string) *audit.Options {
+	shards, _ := filepath.Glob(filepath.Join(dir, "shard-*.db")) // the pattern is good
+	if len(shards) == 0 {
+		return nil
+	}
+	slices.SortFunc(shards, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return slices.Compare([]byte(a), []byte(b))
+	})
+	o := &audit.Options{Dialect: "sqlite", Shards: shards}
+	if queue := filepath.Join(dir, "queue.db"); exists(queue) {
+		o.QueueFile = queue
+	}
+	return o
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// audit judges the server's stores and fast stock against what the clients saw; nil if the stores cannot be reached.
+func (s *server) audit(ctx context.Context, history []audit.Entry) (*audit.Report, error) {
+	if s.judge == nil {
+		return nil, nil
+	}
+	o := *s.judge
+	o.OpsURL, o.OpsToken, o.History, o.Settle = s.ops.base, s.ops.token, history, settleWait
+	report, err := audit.Run(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	return report, nil
+}
+
+// stop ends a child and removes its directory; somebody's server stays as it is.
+func (s *server) stop() error {
+	if s.child == nil {
+		return nil
+	}
+	err := s.child.stop()
+	if s.keep {
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// pid is that of a child, 0 of somebody's server.
+func (s *server) pid() int {
+	if s.child == nil {
+		return 0
+	}
+	return s.child.pid()
+}

@@ -1,0 +1,87 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/bench/load"
+)
+
+// soldOut interleaves rounds of refusals of an offer that is known to be sold out, with and without keys, on one server.
+func (r *runner) soldOut(ctx context.Context) error {
+	s, err := startServer(ctx, r.o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.stop() }()
+	spec, err := r.sellOut(ctx, s)
+	if err != nil {
+		return err
+	}
+	cases := r.cases("without key", "with key")
+	for n := range r.o.Rounds {
+		for i, c := range cases {
+			spec.Keyless, spec.Seed = i%2 == 0, spec.Seed+uint64(spec.Count)
+			reqs, err := load.Build(*spec)
+			if err != nil {
+				return err
+			}
+			round, err := r.refusals(ctx, s, c.Connections, reqs)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+			c.Rounds = append(c.Rounds, *round)
+			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+		}
+	}
+	return s.stop()
+}
+
+// sellOut creates an offer of one unit, sells it, and returns the requests that ask for another.
+func (r *runner) sellOut(ctx context.Context, s *server) (*load.Spec, error) {
+	offer, err := s.ops.createOffer(ctx, 1, 0)
+	if err != nil {
+		return nil, err
+	}
+	spec := r.spec(s, offer)
+	first := spec
+	first.Count, first.Seed, first.Wait, first.Users, first.Keyless = 1, spec.Seed+1<<40, recordWait, 0, false
+	reqs, err := load.Build(first)
+	if err != nil {
+		return nil, err
+	}
+	res, err := load.Run(ctx, load.Options{Addr: s.gateway, Connections: 1}, reqs)
+	if err != nil {
+		return nil, err
+	}
+	if c := res.Count(); c.Accepted != 1 {
+		return nil, fmt.Errorf("the one unit could not be sold: %+v", c)
+	}
+	return &spec, nil
+}
+
+// refusals is one round.
+func (r *runner) refusals(ctx context.Context, s *server, connections int, reqs *load.Requests) (*Round, error) {
+	round := &Round{Quiet: true}
+	r.quietBefore(ctx, round)
+	cpuBefore := cpu(s.pid())
+	out, err := r.run(ctx, load.Options{Addr: s.gateway, Connections: connections, Rate: r.o.Rate, Duration: r.o.Duration}, reqs, false)
+	if err != nil {
+		return nil, err
+	}
+	r.quietAfter(round)
+	round.CPU = (cpu(s.pid()) - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
+	round.fill(out, 0, time.Time{})
+	round.Seconds, round.Rate = (out.last - out.first).Seconds(), out.rate
+	if refused := out.counts.Answered - out.counts.Accepted; refused != out.counts.Answered || out.counts.Unknown > 0 {
+		round.Notes = append(round.Notes, "not every request was refused")
+	}
+	if err := r.judge(ctx, s, round, out.history); err != nil {
+		return nil, err
+	}
+	if r.o.Rate > 0 || s.child == nil {
+		return round, nil
+	}
+	return round, r.ceilingOf(ctx, connections, reqs, round)
+}

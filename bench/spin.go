@@ -1,0 +1,61 @@
+package bench
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// A virtual machine's cores come and go without a word in /proc: what others take shows only as time missing between
+// two looks at the clock. spin looks for it on all cores for 100 ms and returns the share of time that was lost.
+func spin() float64 {
+	const length, gap = 100 * time.Millisecond, 100 * time.Microsecond
+	cores := runtime.NumCPU()
+	lost := make([]time.Duration, cores)
+	var wg sync.WaitGroup
+	for i := range cores {
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			start := time.Now()
+			for last := start; last.Sub(start) < length; {
+				now := time.Now()
+				if d := now.Sub(last); d > gap {
+					lost[i] += d
+				}
+				last = now
+			}
+		})
+	}
+	wg.Wait()
+	var sum time.Duration
+	for _, d := range lost {
+		sum += d
+	}
+	return float64(sum) / float64(length*time.Duration(cores))
+}
+
+// Thresholds of a quiet machine, before and after a run.
+const (
+	quietBefore = 0.08
+	quietAfter  = 0.12
+)
+
+// awaitQuiet waits, at most for patience, until little time is lost, and returns the last look.
+func awaitQuiet(ctx context.Context, patience time.Duration) float64 {
+	if patience < 0 {
+		return spin()
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		lost := spin()
+		if lost < quietBefore || time.Now().After(deadline) || ctx.Err() != nil {
+			return lost
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(400 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package bench
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// sample is how many orders were stored at a moment.
+type sample struct {
+	at     time.Time
+	stored int64
+}
+
+// watch polls how many orders the server has stored: slowly while load runs, fast afterwards. A moment is taken when the
+// answer has come, so an order counts as stored a little too late, never too early.
+type watch struct {
+	ops     *opsClient
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	samples []sample // written by the goroutine until it has ended
+}
+
+// Periods of polling.
+const (
+	pollUnderLoad = 250 * time.Millisecond
+	pollAfter     = 5 * time.Millisecond
+	settleWait    = 2 * time.Minute // until everything accepted is stored
+	standing      = 2 * time.Second // a count that has not changed for this long, and is not what it should be
+)
+
+func startWatch(ctx context.Context, ops *opsClient) *watch {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &watch{ops: ops, cancel: cancel}
+	w.running.Go(func() {
+		tick := time.NewTicker(pollUnderLoad)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				w.look(ctx)
+			}
+		}
+	})
+	return w
+}
+
+func (w *watch) look(ctx context.Context) {
+	if n, err := w.ops.stored(ctx); err == nil {
+		w.samples = append(w.samples, sample{time.Now(), n})
+	}
+}
+
+// settle is called when the load has ended. It waits until want orders are stored, or the count has not moved for a
+// while: orders are lost (the audit will say), or, if want is not exact, more were accepted than is known. It returns the
+// moment at which the last one was seen, and how many there are.
+func (w *watch) settle(ctx context.Context, want int64, exact bool) sample {
+	w.cancel()
+	w.running.Wait()
+	var last sample
+	for begun := time.Now(); ctx.Err() == nil; {
+		n, err := w.ops.stored(ctx)
+		now := time.Now()
+		if err == nil && (n != last.stored || last.at.IsZero()) {
+			last = sample{now, n}
+			w.samples = append(w.samples, last)
+		}
+		stands := !last.at.IsZero() && now.Sub(last.at) > standing
+		if exact && last.stored >= want && !last.at.IsZero() || stands || now.Sub(begun) > settleWait {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollAfter):
+		}
+	}
+	// Samples under load may have seen the last change already.
+	for i := len(w.samples) - 1; i > 0 && w.samples[i-1].stored == last.stored; i-- {
+		last.at = w.samples[i-1].at
+	}
+	return last
+}
+
+// storedAt is how many were stored at a moment, between two samples in proportion.
+func (w *watch) storedAt(t time.Time) float64 {
+	before := sample{}
+	for _, s := range w.samples {
+		if s.at.After(t) {
+			if before.at.IsZero() {
+				return 0
+			}
+			share := float64(t.Sub(before.at)) / float64(s.at.Sub(before.at))
+			return float64(before.stored) + share*float64(s.stored-before.stored)
+		}
+		before = s
+	}
+	return float64(before.stored)
+}

@@ -1,0 +1,129 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Text writes the report for people.
+func (r *Report) Text(w io.Writer) error {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "bench %s, %s, commit %s\n%s\n%s\n%s; generator %s on the same machine\n\n", r.Scenario,
+		r.Date.Format(time.RFC3339), r.Commit, r.Machine, r.Command, r.Durability, r.Generator)
+	fmt.Fprintf(b, "%-40s %12s %12s %8s\n", "medians of "+r.unit(), "per second", "ceiling", "share")
+	for i := range r.Cases {
+		c := &r.Cases[i]
+		fmt.Fprintf(b, "%-40s %12.0f %12s %8s\n", c.Name, c.Rate, orDash("%.0f", c.Ceiling), orDash("%.3f", c.Share))
+	}
+	for i := range r.Cases {
+		c := &r.Cases[i]
+		for n := range c.Rounds {
+			fmt.Fprintf(b, "\n%s, round %d\n", c.Name, n+1)
+			c.Rounds[n].text(b, r.unit())
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// unit is what a rate of the scenario counts.
+func (r *Report) unit() string {
+	switch r.Scenario {
+	case Flash:
+		return "stored orders"
+	case SoldOut:
+		return "refusals"
+	}
+	return "answers"
+}
+
+func orDash(format string, v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, v)
+}
+
+func (round *Round) text(b *strings.Builder, unit string) {
+	fmt.Fprintf(b, "  %-16s %.0f/s in %.2f s (%d stored)\n", unit, round.Rate, round.Seconds, round.Stored)
+	fmt.Fprintf(b, "  %-16s %d sent, %d with an order, %d unknown%s; %.0f answers/s\n", "requests",
+		round.Sent.Sent, round.Sent.Accepted, round.Sent.Unknown, reasons(round.Sent.Refused), round.Answers)
+	fmt.Fprintf(b, "  %-16s %s\n", "to the answer", round.Answer)
+	if round.Record != nil {
+		fmt.Fprintf(b, "  %-16s %s\n", "to the record", *round.Record)
+	}
+	if round.Ceiling > 0 {
+		fmt.Fprintf(b, "  %-16s %.0f/s, share %.3f; %s\n", "ceiling", round.Ceiling, round.Share, *round.CeilingTime)
+	}
+	if round.CPU > 0 {
+		fmt.Fprintf(b, "  %-16s %.1f us of CPU per request; RSS %s before, %s after, %s at most; disk %s, %.0f B per order\n", "server",
+			round.CPU, size(round.MemoryBefore), size(round.MemoryAfter), size(round.MemoryPeak), size(round.Disk), round.DiskPerOrder)
+	}
+	if round.First10 > 0 {
+		fmt.Fprintf(b, "  %-16s %.0f/s in the first 10 s, %.0f/s in the last: %.2f\n", "endurance",
+			round.First10, round.Last10, round.Last10/round.First10)
+	}
+	lost := make([]string, len(round.Lost))
+	for i, l := range round.Lost {
+		lost[i] = fmt.Sprintf("%.0f %%", 100*l)
+	}
+	fmt.Fprintf(b, "  %-16s %s (lost time before and after each run)\n", map[bool]string{true: "machine quiet", false: "machine NOISY"}[round.Quiet],
+		strings.Join(lost, ", "))
+	for _, note := range round.Notes {
+		fmt.Fprintf(b, "  %-16s %s\n", "note", note)
+	}
+	if round.Audit != nil {
+		fmt.Fprintf(b, "  %s\n", strings.ReplaceAll(strings.TrimSpace(auditText(round)), "\n", "\n  "))
+	} else {
+		fmt.Fprintf(b, "  %-16s %s\n", "audit", round.Verdict)
+	}
+}
+
+// auditText is the summary of a passed audit, and all of one that did not pass.
+func auditText(round *Round) string {
+	if round.Verdict == passed {
+		return round.Audit.Summary()
+	}
+	b := &strings.Builder{}
+	_ = round.Audit.Text(b) // a Builder takes everything
+	return b.String()
+}
+
+func reasons(refused map[string]int) string {
+	b := &strings.Builder{}
+	for _, reason := range slices.Sorted(maps.Keys(refused)) {
+		fmt.Fprintf(b, ", %d %s", refused[reason], reason)
+	}
+	return b.String()
+}
+
+// line is the round in one line.
+func (round *Round) line() string {
+	s := fmt.Sprintf("%.0f/s", round.Rate)
+	if round.Share > 0 {
+		s += fmt.Sprintf(" of %.0f/s, share %.3f", round.Ceiling, round.Share)
+	}
+	if !round.Quiet {
+		s += ", machine noisy"
+	}
+	return s + ", audit " + round.Verdict
+}
+
+// String is the percentiles in milliseconds.
+func (l Latency) String() string {
+	return fmt.Sprintf("p50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.1f ms (%d)", l.P50, l.P90, l.P99, l.P999, l.Max, l.Count)
+}
+
+func size(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
+}
