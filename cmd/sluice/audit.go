@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/bench/audit"
+	"sluice/configs"
+)
+
+func newAudit(s *settings) *cobra.Command {
+	var format string
+	var settle time.Duration
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Check that the stores keep every promise; exit 1 on a violation",
+		Long: "Audit the stores, and the fast stock of the running server if there is one. Files are opened read-only and\n" +
+			"without the server's lock. One line per rule; the exit code is 1 if a rule is violated.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format != "text" && format != "json" {
+				return fmt.Errorf("-o must be text or json, not %q", format)
+			}
+			o, err := auditOptions(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			o.Settle = settle
+			report, err := audit.Run(cmd.Context(), *o)
+			if err != nil {
+				return err
+			}
+			if format == "json" {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				err = e.Encode(report)
+			} else {
+				err = report.Text(cmd.OutOrStdout())
+			}
+			if err == nil && !report.Passed() {
+				err = errSaid
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
+	cmd.Flags().DurationVar(&settle, "settle", 5*time.Second, "how long to wait for a running server to come to rest")
+	return cmd
+}
+
+// auditOptions says what the configuration names. Fast stock is part of it only if a server answers.
+func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
+	c, d, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := c.LoadSecrets(os.Environ(), false)
+	if err != nil {
+		return nil, err
+	}
+	o := &audit.Options{Dialect: string(c.Store.Dialect), VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c)}
+	if o.Shards, err = shardPlaces(c, secrets); err != nil {
+		return nil, err
+	}
+	if url := "http://" + reachable(c.Ops.Listen); answers(ctx, url) {
+		if err := serves(ctx, url, secrets, c); err != nil {
+			return nil, err
+		}
+		o.OpsURL, o.OpsToken = url, secrets.OpsToken
+	}
+	return o, nil
+}
+
+// answers tells whether a server listens there.
+func answers(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+}
+
+// serves makes sure that the server there takes our token: otherwise it is another one, or of another data directory.
+func serves(ctx context.Context, url string, secrets *configs.Secrets, c *configs.Config) error {
+	var stats struct{}
+	cl := &client{base: url, token: secrets.OpsToken, http: http.Client{Timeout: 5 * time.Second}}
+	if err := cl.get(ctx, "/ops/stats", &stats); err != nil {
+		return fmt.Errorf("a server answers at %s but not to the token of data directory %s (is it another server?): %w",
+			url, c.DataDir, err)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"sluice/gateway/ops"
+)
+
+// client speaks to the ops listener of a running server. Offers and orders belong to the server; the commands that show
+// or change them go through it and never open its files.
+type client struct {
+	base, token string
+	http        http.Client
+}
+
+// newClient reaches the server that the configuration describes.
+func newClient(s *settings) (*client, error) {
+	c, _, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := loadSecrets(c)
+	if err != nil {
+		return nil, err
+	}
+	return &client{base: "http://" + reachable(c.Ops.Listen), token: secrets.OpsToken,
+		http: http.Client{Timeout: 30 * time.Second}}, nil
+}
+
+// reachable is an address to dial for one to listen on.
+func reachable(listen string) string {
+	host, port, _ := net.SplitHostPort(listen) // validated with the configuration
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// call sends body, if it is not nil, and returns the answer's body. A problem document becomes the error.
+func (c *client) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(req)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("no server answers on the ops listener %s: start one with `sluice serve`, "+
+			"or name the right one with -c or --set ops.listen=HOST:PORT", c.base)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if res.StatusCode >= 300 {
+		var p ops.Problem
+		if err := json.Unmarshal(answer, &p); err != nil || p.Code == "" {
+			return nil, fmt.Errorf("%s %s: %s", method, path, res.Status)
+		}
+		return nil, &p
+	}
+	return answer, nil
+}
+
+// get is call for a JSON answer.
+func (c *client) get(ctx context.Context, path string, into any) error {
+	b, err := c.call(ctx, http.MethodGet, path, nil)
+	if err == nil {
+		err = json.Unmarshal(b, into)
+	}
+	return err
+}

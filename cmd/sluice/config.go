@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"sluice/configs"
+)
+
+func newConfig(s *settings) *cobra.Command {
+	var asDefault, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Print the effective configuration, or the commented default",
+		Long: "Print the effective configuration as YAML. With --default, the embedded default: every setting with its\n" +
+			"meaning, unit, bounds and default. A file for -c needs only what differs from it.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asDefault {
+				_, err := cmd.OutOrStdout().Write(configs.Embedded())
+				return err
+			}
+			c, _, err := s.load()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(effective(c))
+			}
+			_, err = cmd.OutOrStdout().Write(c.YAML())
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asDefault, "default", false, "print the embedded default with its comments")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print every setting as JSON with its source, and whether it is hot")
+	return cmd
+}
+
+// setting is one line of the effective configuration.
+type setting struct {
+	Name   string `json:"name"`
+	Value  any    `json:"value"`
+	Hot    bool   `json:"hot"`
+	Source string `json:"source"`
+}
+
+// effective lists every setting. Secrets are no settings; of each it says only that it is masked.
+func effective(c *configs.Config) map[string]any {
+	var list []setting
+	for _, f := range c.Fields() {
+		list = append(list, setting{f.Path, f.Value(), f.Hot, f.Source})
+	}
+	masked := "********"
+	return map[string]any{"settings": list,
+		"secrets": map[string]string{"jwt_secret": masked, "ops_token": masked, "service_token": masked}}
+}
+
+func newCheck(s *settings) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Validate a configuration without starting anything",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, _, err := s.load()
+			if err != nil {
+				return err
+			}
+			if _, err := c.LoadSecrets(os.Environ(), false); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d settings, %s\n", len(c.Fields()), sources(c))
+			return err
+		},
+	}
+}
+
+func sources(c *configs.Config) string {
+	list := c.Overridden()
+	if len(list) == 0 {
+		return "all by default"
+	}
+	return fmt.Sprintf("default overridden by %v", list)
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"sluice/configs"
+	"sluice/engine/queue"
+	"sluice/engine/queue/sqlitequeue"
+	"sluice/engine/stock"
+	"sluice/engine/stock/memstock"
+	"sluice/persist/store"
+)
+
+// drivers holds the settings of every driver and opens the chosen ones. This file is the only one outside of tests that
+// knows them. There is never a fallback: a driver that cannot be opened ends the program.
+type drivers struct {
+	sqlitequeue sqlitequeue.Options
+}
+
+func newDrivers() *drivers { return &drivers{} }
+
+// mounts puts the drivers' settings into the configuration, each beside the name of its driver.
+func (d *drivers) mounts() map[string]any {
+	return map[string]any{"queue.sqlitequeue": &d.sqlitequeue}
+}
+
+// validate checks what only the drivers know.
+func (d *drivers) validate(c *configs.Config) error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Stock.Driver == "memstock", "stock.driver must be memstock, not %q", c.Stock.Driver)
+	check(c.Queue.Driver == "sqlitequeue", "queue.driver must be sqlitequeue, not %q", c.Queue.Driver)
+	check(c.Stock.Driver != "memstock" || c.Engine.InFlight == 1, "engine.in_flight must be 1 with memstock, not %d", c.Engine.InFlight)
+	return errors.Join(append(errs, validateStore(c))...)
+}
+
+func validateStore(c *configs.Config) error {
+	switch shards := c.Store.Shards; {
+	case c.Store.Dialect != store.SQLite && c.Store.Dialect != store.MySQL:
+		return fmt.Errorf("store.dialect must be sqlite or mysql, not %q", c.Store.Dialect)
+	case len(shards) == 0:
+		return errors.New("store.shards must name at least one shard")
+	case len(slices.Compact(slices.Sorted(slices.Values(shards)))) < len(shards):
+		return errors.New("store.shards names one shard twice")
+	}
+	if n := len(c.Store.VirtualShards); n != 0 && n != 256 {
+		return fmt.Errorf("store.virtual_shards must be empty or have 256 entries, not %d", n)
+	}
+	if c.Store.Dialect == store.SQLite {
+		return nil
+	}
+	for i, text := range c.Store.Shards {
+		dsn, err := mysql.ParseDSN(text)
+		switch {
+		case err != nil:
+			return fmt.Errorf("store.shards: entry %d is not a MySQL data source name such as "+
+				"sluice@tcp(127.0.0.1:3306)/sluice_0", i) // the text may hold a password: it is not repeated
+		case dsn.Passwd != "":
+			return fmt.Errorf("store.shards: entry %d holds a password: leave it out and set SLUICE_STORE_PASSWORD "+
+				"or secrets.store_password_file", i)
+		case dsn.DBName == "":
+			return fmt.Errorf("store.shards: entry %d names no database", i)
+		}
+	}
+	return nil
+}
+
+// openStore opens the shards.
+func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (*store.Store, error) {
+	o := c.Store
+	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
+	var err error
+	if o.Shards, err = shardPlaces(c, secrets); err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, o)
+}
+
+// shardPlaces says where the shards are: files, relative ones in the data directory, or data source names with the
+// password.
+func shardPlaces(c *configs.Config, secrets *configs.Secrets) ([]string, error) {
+	places := slices.Clone(c.Store.Shards)
+	for i, place := range places {
+		if c.Store.Dialect == store.SQLite {
+			places[i] = within(c.DataDir, place)
+			continue
+		}
+		dsn, err := mysql.ParseDSN(place)
+		if err != nil {
+			return nil, fmt.Errorf("store.shards: entry %d: %w", i, err)
+		}
+		dsn.Passwd = secrets.StorePassword
+		places[i] = dsn.FormatDSN()
+	}
+	return places, nil
+}
+
+// queueFile is the file of the embedded queue.
+func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir, d.sqlitequeue.Path) }
+
+// openQueue opens the queue in the data directory.
+func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue, error) {
+	o := d.sqlitequeue
+	o.Path = d.queueFile(c)
+	o.Partitions = c.Engine.Partitions
+	o.FreeMin = int64(c.Disk.FreeBytesMin / 2) // the engine turns away earlier; this is for what is under way
+	return sqlitequeue.Open(ctx, o)
+}
+
+// openStock makes an empty fast stock. exclusive says that nobody else can use it and that it dies with the process.
+func (d *drivers) openStock(c *configs.Config) (st stock.Stock, exclusive bool, err error) {
+	return memstock.New(memstock.Options{Partitions: c.Engine.Partitions, Now: time.Now}), true, nil
+}
+
+func within(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}

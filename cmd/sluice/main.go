@@ -1,0 +1,78 @@
+// Command sluice is the whole product: the server, and the tools around it. Each command has a file of its own; they
+// share the flags -c and --set, which say where the configuration comes from.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sluice/configs"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run executes one command line and returns the exit code. The first SIGINT or SIGTERM ends the context, the second the
+// process at once.
+func run(args []string) int {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		<-signals
+		stop()
+		<-signals
+		fmt.Fprintln(os.Stderr, "sluice: second signal: exiting at once")
+		os.Exit(1)
+	}()
+	root := newRoot()
+	root.SetArgs(args)
+	if err := root.ExecuteContext(ctx); err != nil {
+		if !errors.Is(err, errSaid) {
+			fmt.Fprintln(os.Stderr, "sluice: "+strings.ReplaceAll(err.Error(), "\n", "\n        "))
+		}
+		return 1
+	}
+	return 0
+}
+
+// errSaid ends a command with exit code 1 when everything that is to be said was said.
+var errSaid = errors.New("said")
+
+// settings are the flags that every command takes.
+type settings struct {
+	file string
+	set  []string
+}
+
+// load reads the configuration that the flags and the environment name.
+func (s *settings) load() (*configs.Config, *drivers, error) {
+	d := newDrivers()
+	c, err := configs.Load(configs.Source{File: s.file, Env: os.Environ(), Set: s.set, Mounts: d.mounts()})
+	if err == nil {
+		err = d.validate(c)
+	}
+	return c, d, err
+}
+
+func newRoot() *cobra.Command {
+	var s settings
+	root := &cobra.Command{
+		Use:           "sluice",
+		Short:         "An order engine for shops that run flash sales",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVarP(&s.file, "config", "c", "", "YAML file over the embedded default (sluice config --default)")
+	root.PersistentFlags().StringArrayVar(&s.set, "set", nil, "one setting as path=value, such as gateway.listen=127.0.0.1:9000; repeatable")
+	root.AddCommand(newServe(&s), newToken(&s), newOffer(&s), newOrder(&s), newConfig(&s), newCheck(&s), newAudit(&s), newVersion())
+	return root
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"slices"
+	"time"
+
+	"sluice/engine"
+	"sluice/engine/order"
+	"sluice/engine/stock"
+	"sluice/gateway/ops"
+)
+
+// program is the server as the ops listener sees it. The listener starts before the engine, so everything here looks
+// whether its stage is there yet.
+func (s *Server) program() ops.Program {
+	return ops.Program{
+		Offers:    s.store,
+		Catalogue: catalogue{s},
+		Order:     s.store.Order,
+		Stats:     s.stats,
+		Stock:     s.fastStock,
+		Rebuild:   s.rebuild,
+		Config:    func() any { return effective(s.config) },
+		Metrics:   s.metrics,
+		Missing:   s.missing,
+	}
+}
+
+// running is the engine once it has started; before, nil.
+func (s *Server) running() *engine.Engine { return s.selling.Load() }
+
+// missing says in words what this process still waits for.
+func (s *Server) missing() []string {
+	e := s.running()
+	if e == nil {
+		return []string{"the engine is starting"}
+	}
+	var list []string
+	if !s.ids.Ready() {
+		list = append(list, "no lease of a node number covers this moment")
+	}
+	for _, p := range e.Ready() {
+		if p.State != "open" {
+			list = append(list, fmt.Sprintf("partition %d (%s) is %s", p.Partition, p.Kind, p.State))
+		}
+	}
+	return list
+}
+
+// catalogue is the engine's, for the ops listener.
+type catalogue struct{ s *Server }
+
+func (c catalogue) Offer(id order.OfferID) (o order.Offer, left int64, ok bool) {
+	if e := c.s.running(); e != nil {
+		if offer := e.Offer(id); offer != nil {
+			return offer.Offer, offer.Left(), true
+		}
+	}
+	return order.Offer{}, 0, false
+}
+
+func (c catalogue) Offers() []order.Offer {
+	var list []order.Offer
+	if e := c.s.running(); e != nil {
+		for _, o := range e.Offers() {
+			list = append(list, o.Offer)
+		}
+	}
+	return list
+}
+
+func (c catalogue) Sellable(o *order.Offer) bool {
+	e := c.s.running()
+	if e == nil {
+		return false
+	}
+	known := e.Offer(o.ID)
+	return known != nil && slices.ContainsFunc(e.Ready(), func(p engine.PartitionState) bool {
+		return p.Partition == known.Partition && p.State == "open" && p.Applied >= o.Created
+	})
+}
+
+// fastStock reads the fast stock of every partition for the auditor. A partition that is not open has its state only.
+func (s *Server) fastStock(ctx context.Context) ([]ops.Stock, error) {
+	list := []ops.Stock{}
+	e := s.running()
+	if e == nil {
+		return list, nil
+	}
+	for _, p := range e.Ready() {
+		st := ops.Stock{Partition: p.Partition, Kind: p.Kind.String(), State: p.State, Logged: p.Logged, Waiting: p.Waiting}
+		snap, epoch, err := e.Snapshot(ctx, p.Partition)
+		var notReady *stock.NotReady
+		switch {
+		case errors.As(err, &notReady):
+			st.State = "recovering"
+		case err != nil:
+			return nil, fmt.Errorf("fast stock of partition %d: %w", p.Partition, err)
+		default:
+			fill(&st, snap, epoch)
+		}
+		backlog, err := s.queue.Backlog(ctx, p.Partition)
+		if err != nil {
+			return nil, fmt.Errorf("backlog of partition %d: %w", p.Partition, err)
+		}
+		st.Backlog = backlog.Messages
+		list = append(list, st)
+	}
+	return list, nil
+}
+
+func fill(st *ops.Stock, snap *stock.Snapshot, epoch order.Epoch) {
+	st.Epoch, st.Applied, st.Outbox = order.ID(epoch).String(), snap.Applied, snap.Batches
+	st.Left = make(map[string]int64, len(snap.Left))
+	for _, l := range snap.Left {
+		st.Left[order.ID(l.Offer).String()] = l.Units
+	}
+	st.Buyers = make([][3]any, 0, len(snap.Buyers))
+	for _, b := range snap.Buyers {
+		st.Buyers = append(st.Buyers, [3]any{order.ID(b.Offer).String(), order.ID(b.User).String(), b.Units})
+	}
+}
+
+// rebuild asks for a rebuild of the named partitions of this process, or of all of them.
+func (s *Server) rebuild(ctx context.Context, named []order.Partition) error {
+	e := s.running()
+	if e == nil {
+		return &ops.Problem{Status: 503, Code: "not_ready", Detail: "the engine is starting"}
+	}
+	mine := e.Ready()
+	for _, p := range named {
+		if !slices.ContainsFunc(mine, func(m engine.PartitionState) bool { return m.Partition == p }) {
+			return &ops.Problem{Status: 404, Code: "not_found", Detail: fmt.Sprintf("partition %d is not one of this process", p)}
+		}
+	}
+	for _, p := range mine {
+		if len(named) == 0 || slices.Contains(named, p.Partition) {
+			if err := e.RequestRebuild(ctx, p.Partition); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stats is one snapshot of every stage.
+func (s *Server) stats() any {
+	all := map[string]any{
+		"version": version, "commit": commit(), "go": runtime.Version(), "uptime_seconds": time.Since(s.began).Seconds(),
+		"missing": s.missing(),
+	}
+	for name, report := range s.stages() {
+		all[name] = plain(reflect.ValueOf(report()))
+	}
+	if e := s.running(); e != nil {
+		all["partitions"] = plain(reflect.ValueOf(e.Ready()))
+	}
+	return all
+}

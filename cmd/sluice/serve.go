@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/configs"
+)
+
+// stopWait bounds a graceful stop. What a healthy disk and database can finish takes far less.
+const stopWait = 30 * time.Second
+
+func newServe(s *settings) *cobra.Command {
+	var kinds, role string
+	var demo bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: "Run the server. It prints one line, `ready gateway=ADDR ops=ADDR`, when it serves. SIGTERM and SIGINT stop it\n" +
+			"gracefully: every request that was accepted is answered. A second signal ends it at once.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if role != "all" {
+				return fmt.Errorf("--role %s: this version has the role all only", role)
+			}
+			if kinds != "" {
+				s.set = append(s.set, "engine.kinds="+kinds)
+			}
+			c, d, err := s.load()
+			if err != nil {
+				return err
+			}
+			return serve(cmd, c, d, demo)
+		},
+	}
+	cmd.Flags().StringVar(&role, "role", "all", "the stages that this process runs: all")
+	cmd.Flags().StringVar(&kinds, "kinds", "", "the kinds that this process sells: normal, flash or both with a comma")
+	cmd.Flags().BoolVar(&demo, "demo", false, "create demo offers, and print a token and lines to paste")
+	return cmd
+}
+
+// serve runs the server until the command's context ends.
+func serve(cmd *cobra.Command, c *configs.Config, d *drivers, demo bool) error {
+	tuneRuntime(&c.Runtime)
+	log := newLog(&c.Log, cmd.ErrOrStderr())
+	ctx := cmd.Context()
+	server := NewServer(c, d, os.Environ(), log)
+	err := server.Start(ctx)
+	if err == nil {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ready gateway=%s ops=%s\n", server.gateway.Addr(), server.ops.Addr())
+	}
+	if err == nil && demo {
+		err = server.demo(ctx, cmd.ErrOrStderr())
+	}
+	if err == nil {
+		<-ctx.Done()
+		log.Info("stopping", "signal", "received")
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+	defer cancel()
+	return errors.Join(err, server.Close(stop))
+}
+
+func newLog(o *configs.Log, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: o.Level}
+	if strings.EqualFold(o.Format, "json") {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"sluice/configs"
+	"sluice/engine"
+	"sluice/engine/order"
+	"sluice/engine/queue"
+	"sluice/engine/stock"
+	"sluice/gateway"
+	"sluice/gateway/ops"
+	"sluice/lifecycle"
+	"sluice/persist"
+	"sluice/persist/store"
+)
+
+// Server is the whole server in one process: what `sluice serve` runs, and what end-to-end tests start on port 0 in a
+// directory of their own. Start it once, Close it once, also after a Start that failed.
+type Server struct {
+	config  *configs.Config
+	drivers *drivers
+	environ []string
+	log     *slog.Logger
+	began   time.Time
+
+	secrets   *configs.Secrets
+	lock      *dirLock
+	store     *store.Store
+	queue     queue.Queue
+	stock     stock.Stock
+	ids       *order.IDs
+	lease     *nodeLease
+	engine    *engine.Engine
+	persist   *persist.Persist
+	lifecycle *lifecycle.Lifecycle
+	ops       *ops.Server
+	gateway   *gateway.Gateway
+
+	selling   atomic.Pointer[engine.Engine] // the engine, once it has started
+	reporting sync.Mutex
+	reports   map[string]func() any // by stage: its snapshot
+}
+
+// NewServer returns a server that has opened nothing. environ is where secrets may come from.
+func NewServer(c *configs.Config, d *drivers, environ []string, log *slog.Logger) *Server {
+	return &Server{config: c, drivers: d, environ: environ, log: log, began: time.Now(), ids: order.NewIDs(nil),
+		reports: map[string]func() any{}}
+}
+
+// readyWait is how long a start waits for every partition; after it the server serves without the missing ones.
+const readyWait = 30 * time.Second
+
+// Start opens everything in the order of what stands on what, and returns when requests are served. ctx ends a start
+// that is under way.
+func (s *Server) Start(ctx context.Context) error {
+	steps := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"data directory", s.openDataDir},
+		{"secrets", s.openSecrets},
+		{"store", s.openStore},
+		{"queue", s.openQueue},
+		{"stock", s.openStock},
+		{"node lease", s.openLease},
+		{"ops", s.openOps},
+		{"engine", s.openEngine},
+		{"persist", s.openPersist},
+		{"lifecycle", s.openLifecycle},
+		{"partitions", s.awaitPartitions},
+		{"gateway", s.openGateway},
+	}
+	for _, step := range steps {
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("stopped during the start, after %s", step.name)
+		}
+		s.log.Debug("started", "step", step.name, "took", time.Since(began))
+	}
+	s.log.Info("serving", "gateway", s.gateway.Addr(), "ops", s.ops.Addr(), "after", time.Since(s.began))
+	return nil
+}
+
+// Close stops in the order in which orders flow: no new requests, every accepted one answered, then what they went
+// through. It closes what Start has opened so far; what does not end before ctx does is left behind.
+func (s *Server) Close(ctx context.Context) error {
+	var errs []error
+	end := func(name string, open bool, do func() error) {
+		if !open {
+			return
+		}
+		began := time.Now()
+		err := do()
+		s.log.Info("stopped", "step", name, "took", time.Since(began))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", name, err))
+		}
+	}
+	end("gateway", s.gateway != nil, func() error { return s.gateway.Close(ctx) })
+	end("engine", s.engine != nil, func() error { return s.engine.Close(ctx) })
+	end("persist", s.persist != nil, func() error { return s.persist.Close(ctx) })
+	end("lifecycle", s.lifecycle != nil, func() error { return s.lifecycle.Close(ctx) })
+	end("ops", s.ops != nil, func() error { return s.ops.Close(ctx) })
+	end("node lease", s.lease != nil, func() error { s.lease.close(); return nil })
+	end("stock", s.stock != nil, func() error { return s.stock.Close() })
+	end("queue", s.queue != nil, func() error { return s.queue.Close() })
+	end("store", s.store != nil, func() error { return s.store.Close() })
+	end("data directory", s.lock != nil, func() error { return s.lock.unlock() })
+	return errors.Join(errs...)
+}
+
+func (s *Server) openDataDir(context.Context) (err error) {
+	s.lock, err = lockDir(s.config.DataDir)
+	return err
+}
+
+func (s *Server) openSecrets(context.Context) (err error) {
+	s.secrets, err = s.config.LoadSecrets(s.environ, true)
+	return err
+}
+
+func (s *Server) openStore(ctx context.Context) (err error) {
+	s.store, err = s.drivers.openStore(ctx, s.config, s.secrets)
+	return err
+}
+
+func (s *Server) openQueue(ctx context.Context) (err error) {
+	s.queue, err = s.drivers.openQueue(ctx, s.config)
+	return err
+}
+
+func (s *Server) openStock(context.Context) (err error) {
+	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(s.config)
+	return err
+}
+
+func (s *Server) openLease(ctx context.Context) (err error) {
+	s.lease, err = openLease(ctx, s.store, s.ids, s.log)
+	return err
+}
+
+func (s *Server) openEngine(ctx context.Context) error {
+	o := s.config.Engine
+	if least := s.config.Disk.FreeBytesMin; least > 0 {
+		o.Room = room(s.config.DataDir, least)
+	}
+	s.engine = engine.New(o, s.stock, s.queue, s.store, s.ids, s.log)
+	if err := s.engine.Start(ctx); err != nil {
+		return err
+	}
+	s.selling.Store(s.engine)
+	s.report("engine", func() any { return s.engine.Stats() })
+	return nil
+}
+
+func (s *Server) openPersist(ctx context.Context) error {
+	s.persist = persist.New(s.config.PersistOptions(), s.queue, s.store, s.log)
+	s.report("persist", func() any { return s.persist.Stats() })
+	return s.persist.Start(ctx)
+}
+
+func (s *Server) openLifecycle(ctx context.Context) error {
+	s.lifecycle = lifecycle.New(s.config.Lifecycle, s.store, s.log)
+	s.report("lifecycle", func() any { return s.lifecycle.Stats() })
+	return s.lifecycle.Start(ctx)
+}
+
+// awaitPartitions waits until all partitions are open, or for readyWait.
+func (s *Server) awaitPartitions(ctx context.Context) error {
+	wait, cancel := context.WithTimeout(ctx, readyWait)
+	defer cancel()
+	if err := s.engine.AwaitReady(wait); err != nil && ctx.Err() == nil {
+		s.log.Warn("serving without some partitions", "missing", s.missing())
+	}
+	return nil
+}
+
+func (s *Server) openOps(context.Context) (err error) {
+	s.ops, err = ops.New(s.config.Ops, s.secrets.OpsToken, s.program(), s.log)
+	if err != nil {
+		return listenError("ops.listen", s.config.Ops.Listen, err)
+	}
+	s.ops.Start()
+	return nil
+}
+
+func (s *Server) openGateway(ctx context.Context) error {
+	s.gateway = gateway.New(s.config.GatewayOptions(s.secrets), gateway.Deps{
+		Placer: s.engine, Catalogue: s.engine, Orders: s.store, Canceller: s.lifecycle, Log: s.log})
+	s.report("gateway", func() any { return s.gateway.Stats() })
+	return listenError("gateway.listen", s.config.Gateway.Listen, s.gateway.Start(ctx))
+}
+
+// listenError says in plain words what a person can do about an address that cannot be listened on.
+func listenError(path, addr string, err error) error {
+	_, port, _ := net.SplitHostPort(addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s %s is in use by another program: stop it, or choose another port with --set %s=HOST:PORT",
+			path, addr, path)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s %s: no permission for port %s; ports below 1024 need it", path, addr, port)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s %s: this machine has no such address", path, addr)
+	case err != nil:
+		return fmt.Errorf("%s %s: %w", path, addr, err)
+	}
+	return nil
+}
+
+// tuneRuntime applies what the configuration says about the Go runtime, unless its own variables are set.
+func tuneRuntime(r *configs.Runtime) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(r.GCPercent)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(runtime.NumCPU(), r.ProcsMin))
+	}
+}

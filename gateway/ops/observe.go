@@ -1,0 +1,72 @@
+package ops
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"sluice/engine/order"
+)
+
+// healthz says that the process runs and answers.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	write(w, http.StatusOK, "application/json", []byte(`{"status":"ok"}`+"\n"))
+}
+
+// readyz says whether the process can do all of its work, and names what is missing.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	missing := s.program.Missing()
+	if len(missing) == 0 {
+		write(w, http.StatusOK, "application/json", []byte(`{"status":"ready"}`+"\n"))
+		return
+	}
+	write(w, http.StatusServiceUnavailable, "application/json",
+		encode(map[string]any{"status": "not_ready", "missing": missing}))
+}
+
+func (s *Server) stats(*http.Request) (int, any, error) {
+	return http.StatusOK, s.program.Stats(), nil
+}
+
+func (s *Server) config(*http.Request) (int, any, error) {
+	return http.StatusOK, s.program.Config(), nil
+}
+
+func (s *Server) metrics(*http.Request) (int, any, error) {
+	var b bytes.Buffer
+	s.program.Metrics(&b)
+	return http.StatusOK, rawBody{"text/plain; version=0.0.4; charset=utf-8", b.Bytes()}, nil
+}
+
+func (s *Server) stock(r *http.Request) (int, any, error) {
+	partitions, err := s.program.Stock(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, map[string]any{"partitions": partitions}, nil
+}
+
+// rebuild asks for a rebuild of the partitions that the body names, or of all: {"partitions":[0,1]}. The answer does not
+// wait for it.
+func (s *Server) rebuild(r *http.Request) (int, any, error) {
+	b, err := body(r, bodyMax)
+	if err != nil {
+		return 0, nil, err
+	}
+	var in struct {
+		Partitions []order.Partition `json:"partitions"`
+	}
+	if strings.TrimSpace(string(b)) != "" {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&in); err != nil {
+			return 0, nil, invalid(`the body must be empty, for all partitions, or such as {"partitions":[0,1]}`)
+		}
+	}
+	if err := s.program.Rebuild(r.Context(), in.Partitions); err != nil {
+		return 0, nil, err
+	}
+	s.log.Info("rebuild asked for", "partitions", in.Partitions)
+	return http.StatusAccepted, map[string]any{"status": "asked", "partitions": in.Partitions}, nil
+}

@@ -1,0 +1,237 @@
+package ops
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"sluice/engine/order"
+)
+
+// Offer is an offer as the API shows it.
+type Offer struct {
+	ID        string           `json:"id"`
+	Shop      string           `json:"shop_id"`
+	Group     string           `json:"group"`
+	SKU       string           `json:"sku"`
+	Title     string           `json:"title"`
+	Kind      string           `json:"kind"`
+	UnitPrice order.Money      `json:"unit_price"`
+	Currency  string           `json:"currency"`
+	Total     int64            `json:"total"`
+	Remaining int64            `json:"remaining"`
+	Limit     uint32           `json:"per_user_limit"`
+	Opens     *time.Time       `json:"opens_at"`
+	Closes    *time.Time       `json:"closes_at"`
+	State     order.OfferState `json:"state"`
+}
+
+func show(o *order.Offer, left int64) *Offer {
+	return &Offer{
+		ID: order.ID(o.ID).String(), Shop: order.ID(o.Shop).String(), Group: o.Group, SKU: o.SKU, Title: o.Title,
+		Kind: o.Kind.String(), UnitPrice: o.UnitPrice, Currency: o.Currency, Total: o.Total, Remaining: left,
+		Limit: o.Limit, Opens: moment(o.Opens), Closes: moment(o.Closes), State: o.State(order.MilliOf(time.Now()), left),
+	}
+}
+
+// remaining is what this process knows to be left of o, or what the store says.
+func (s *Server) remaining(o *order.Offer) int64 {
+	if s.program.Catalogue != nil {
+		if _, left, ok := s.program.Catalogue.Offer(o.ID); ok {
+			return left
+		}
+	}
+	return o.Total - o.Sold
+}
+
+// sellableWait is how long an answer to a creation waits for this process to be able to sell the offer.
+const sellableWait = 2 * time.Second
+
+// awaitSellable waits until this process can sell every offer. The commit has happened: when it takes too long, the
+// offers exist and will be sold a little later.
+func (s *Server) awaitSellable(ctx context.Context, offers []order.Offer) bool {
+	if s.program.Catalogue == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, sellableWait)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for i := range offers {
+		for !s.program.Catalogue.Sellable(&offers[i]) {
+			select {
+			case <-ctx.Done():
+				return false
+			case <-tick.C:
+			}
+		}
+	}
+	return true
+}
+
+// createdStatus is 201 when this process can sell what was created, 202 when it will.
+func (s *Server) createdStatus(ctx context.Context, offers []order.Offer) int {
+	if s.awaitSellable(ctx, offers) {
+		return http.StatusCreated
+	}
+	return http.StatusAccepted
+}
+
+func (s *Server) createOffer(r *http.Request) (int, any, error) {
+	b, err := body(r, bodyMax)
+	if err != nil {
+		return 0, nil, err
+	}
+	in, err := parseOffer(b)
+	if err != nil {
+		return 0, nil, err
+	}
+	o, err := in.offer()
+	if err != nil {
+		return 0, nil, err
+	}
+	created, err := s.program.Offers.CreateOffers(r.Context(), []order.Offer{o})
+	if err != nil {
+		return 0, nil, err
+	}
+	s.log.Info("offer created", "offer", created[0].ID, "kind", created[0].Kind, "total", created[0].Total)
+	status := s.createdStatus(r.Context(), created)
+	return status, show(&created[0], s.remaining(&created[0])), nil
+}
+
+// batchLine is the answer to one line of a batch.
+type batchLine struct {
+	Line    int      `json:"line"`
+	Status  int      `json:"status"`
+	Offer   *Offer   `json:"offer,omitempty"`
+	Problem *Problem `json:"problem,omitempty"`
+}
+
+// createOffers takes one offer per line and answers one line per line, in order. A bad line fails alone; the good ones
+// are created together.
+func (s *Server) createOffers(r *http.Request) (int, any, error) {
+	b, err := body(r, batchMax)
+	if err != nil {
+		return 0, nil, err
+	}
+	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	if len(lines) > linesMax {
+		return 0, nil, &Problem{Status: 413, Code: "too_large", Detail: "a batch may have 1000 lines"}
+	}
+	answers := make([]batchLine, len(lines))
+	var good []order.Offer
+	var at []int
+	for i, line := range lines {
+		answers[i].Line = i + 1
+		in, err := parseOffer(line)
+		var o order.Offer
+		if err == nil {
+			o, err = in.offer()
+		}
+		if err != nil {
+			p := *problemOf(err)
+			p.Title = http.StatusText(p.Status)
+			answers[i].Status, answers[i].Problem = p.Status, &p
+			continue
+		}
+		good, at = append(good, o), append(at, i)
+	}
+	if len(good) > 0 {
+		created, err := s.program.Offers.CreateOffers(r.Context(), good)
+		if err != nil {
+			return 0, nil, err
+		}
+		s.log.Info("offers created", "offers", len(created), "first", created[0].ID)
+		status := s.createdStatus(r.Context(), created)
+		for i := range created {
+			a := &answers[at[i]]
+			a.Status, a.Offer = status, show(&created[i], s.remaining(&created[i]))
+		}
+	}
+	var out bytes.Buffer
+	for i := range answers {
+		out.Write(encode(&answers[i]))
+	}
+	return http.StatusOK, rawBody{"application/x-ndjson", out.Bytes()}, nil
+}
+
+func (s *Server) changeOffer(r *http.Request) (int, any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	b, err := body(r, bodyMax)
+	if err != nil {
+		return 0, nil, err
+	}
+	in, err := parseOffer(b)
+	if err != nil {
+		return 0, nil, err
+	}
+	change, err := in.change()
+	if err != nil {
+		return 0, nil, err
+	}
+	o, err := s.program.Offers.ChangeOffer(r.Context(), id, change)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.log.Info("offer changed", "offer", id, "change", json.RawMessage(bytes.TrimSpace(b)))
+	return http.StatusOK, show(&o, s.remaining(&o)), nil
+}
+
+func (s *Server) closeOffer(r *http.Request) (int, any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	o, err := s.program.Offers.CloseOffer(r.Context(), id)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.log.Info("offer closed", "offer", id)
+	return http.StatusOK, show(&o, s.remaining(&o)), nil
+}
+
+func (s *Server) getOffer(r *http.Request) (int, any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	o, left, ok := s.program.Catalogue.Offer(id)
+	if !ok {
+		return 0, nil, &Problem{Status: 404, Code: "offer_not_found", Detail: "there is no offer of this id"}
+	}
+	return http.StatusOK, show(&o, left), nil
+}
+
+// listOffers answers a page of the offers that this process knows, in the order of their ids.
+func (s *Server) listOffers(r *http.Request) (int, any, error) {
+	limit, after, err := page(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	kind, shop := r.URL.Query().Get("kind"), r.URL.Query().Get("shop_id")
+	data, next := []*Offer{}, ""
+	for _, o := range s.program.Catalogue.Offers() {
+		if o.ID <= after || kind != "" && kind != o.Kind.String() || shop != "" && shop != order.ID(o.Shop).String() {
+			continue
+		}
+		if len(data) == limit {
+			next = data[limit-1].ID
+			break
+		}
+		data = append(data, show(&o, s.remaining(&o)))
+	}
+	return http.StatusOK, map[string]any{"data": data, "next_cursor": next}, nil
+}
+
+func pathID(r *http.Request) (order.OfferID, error) {
+	id, ok := order.ParseID(r.PathValue("id"))
+	if !ok {
+		return 0, &Problem{Status: 404, Code: "offer_not_found", Detail: "an offer's id is a positive decimal number"}
+	}
+	return order.OfferID(id), nil
+}

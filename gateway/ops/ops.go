@@ -1,0 +1,186 @@
+// Package ops is the ops listener: the HTTP side that operators, the auditor and the monitoring use, and that never
+// shares a port with the public one. Every role runs it. It decides nothing: what it shows and does is handed to it in
+// a Program.
+//
+// Every route but /healthz and /readyz needs the bearer token. Errors are RFC 9457 problem documents.
+//
+// # Goroutines
+//
+// One accepts connections, and net/http runs one per connection; Close waits for all of them.
+package ops
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+
+	"sluice/engine/order"
+	"sluice/persist/store"
+)
+
+// Options are fixed for the life of a listener.
+type Options struct {
+	Listen string `koanf:"listen"` // host:port; port 0 takes a free one
+}
+
+// Validate says in plain words what is wrong with the options; nil if nothing is.
+func (o *Options) Validate() error {
+	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
+		return fmt.Errorf("ops.listen must be host:port, such as 127.0.0.1:8081, not %q", o.Listen)
+	}
+	return nil
+}
+
+// Program is the process as the listener sees it. All functions are called from many goroutines at once. Functions that
+// are nil answer 404: this role does not have them.
+type Program struct {
+	Offers    Offers    // edits
+	Catalogue Catalogue // what this process sells; nil without an engine
+	Order     func(ctx context.Context, id order.ID) (*order.Order, error) // nil if it is not stored
+	Stats     func() any
+	Stock     func(ctx context.Context) ([]Stock, error)
+	Rebuild   func(ctx context.Context, partitions []order.Partition) error // none named: all
+	Config    func() any                                                    // secrets masked
+	Metrics   func(w io.Writer)
+	Missing   func() []string // what this process still waits for, in words; empty when it is ready
+}
+
+// Offers edits offers in the store. *store.Store is one.
+type Offers interface {
+	CreateOffers(ctx context.Context, offers []order.Offer) ([]order.Offer, error)
+	ChangeOffer(ctx context.Context, id order.OfferID, change store.OfferChange) (order.Offer, error)
+	CloseOffer(ctx context.Context, id order.OfferID) (order.Offer, error)
+}
+
+// Catalogue is what this process sells, from memory.
+type Catalogue interface {
+	// Offer is one offer and the units left of it; ok is false if it is not known here.
+	Offer(id order.OfferID) (o order.Offer, left int64, ok bool)
+	// Offers lists all of them in the order of their ids, without the units left.
+	Offers() []order.Offer
+	// Sellable tells whether this process can sell the offer as it is in o: the stock log is applied up to its creation.
+	Sellable(o *order.Offer) bool
+}
+
+// Stock is one partition's fast stock for the auditor.
+type Stock struct {
+	Partition order.Partition  `json:"partition"`
+	Kind      string           `json:"kind"`
+	State     string           `json:"state"`
+	Epoch     string           `json:"epoch"`
+	Applied   uint64           `json:"applied"`
+	Logged    uint64           `json:"logged"`
+	Outbox    int              `json:"outbox"`
+	Waiting   int              `json:"waiting"`
+	Backlog   int64            `json:"backlog"` // messages in the queue that are not acknowledged
+	Left      map[string]int64 `json:"left"`    // by offer; absent if the partition is not open
+	Buyers    [][3]any         `json:"buyers"`  // offer, user, units
+}
+
+// Server is the listener. Close it.
+type Server struct {
+	program  Program
+	token    [32]byte // SHA-256 of the bearer token
+	log      *slog.Logger
+	listener net.Listener
+	http     *http.Server
+	served   chan error
+}
+
+// New returns a server that does not listen yet.
+func New(o Options, token string, p Program, log *slog.Logger) (*Server, error) {
+	if token == "" {
+		panic("BUG: the ops listener has no token")
+	}
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("ops listener: %w", err)
+	}
+	s := &Server{program: p, token: sha256.Sum256([]byte(token)), log: log, listener: listener, served: make(chan error, 1)}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      5 * time.Minute, // CPU profiles take as long as was asked for
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Start begins to answer. It does not block.
+func (s *Server) Start() { go func() { s.served <- s.http.Serve(s.listener) }() }
+
+// Close stops listening, waits until what runs is answered or ctx ends, and then closes the connections.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	_ = s.listener.Close() // for a server that was never started
+	return err
+}
+
+func (s *Server) routes() http.Handler {
+	open, closed := http.NewServeMux(), http.NewServeMux()
+	open.HandleFunc("GET /healthz", s.healthz)
+	open.HandleFunc("GET /readyz", s.readyz)
+	open.Handle("/", s.authenticated(closed))
+
+	p := &s.program
+	has := func(pattern string, handed bool, h handler) {
+		if handed {
+			closed.HandleFunc(pattern, s.handle(h))
+		}
+	}
+	has("POST /ops/offers", p.Offers != nil, s.createOffer)
+	has("POST /ops/offers/batch", p.Offers != nil, s.createOffers)
+	has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer)
+	has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer)
+	has("GET /ops/offers", p.Catalogue != nil, s.listOffers)
+	has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer)
+	has("GET /ops/orders/{id}", p.Order != nil, s.getOrder)
+	has("GET /ops/stats", p.Stats != nil, s.stats)
+	has("GET /ops/stock", p.Stock != nil, s.stock)
+	has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild)
+	has("GET /ops/config", p.Config != nil, s.config)
+	has("GET /metrics", p.Metrics != nil, s.metrics)
+	closed.HandleFunc("/debug/pprof/", pprof.Index)
+	closed.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	closed.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	closed.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	closed.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	closed.HandleFunc("/", s.handle(func(r *http.Request) (int, any, error) {
+		return 0, nil, &Problem{Status: 404, Code: "not_found",
+			Detail: r.Method + " " + r.URL.Path + ": there is no such route, or not with this method"}
+	}))
+	return open
+}
+
+// authenticated lets requests with the token through.
+func (s *Server) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="sluice ops"`)
+		s.fail(w, r, &Problem{Status: 401, Code: "unauthenticated",
+			Detail: "send the ops token as `Authorization: Bearer TOKEN`; it is SLUICE_OPS_TOKEN, or ops_token in secrets.yaml of the data directory"})
+	})
+}
