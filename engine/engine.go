@@ -37,12 +37,15 @@ type Engine struct {
 	sellers sync.WaitGroup
 	looker  sync.WaitGroup
 	stop    context.CancelFunc
+	closing sync.Once
+	closed  chan struct{}
 }
 
 // New returns an engine that does nothing until Start. It does not own what it is given: the caller closes stock, queue
 // and store after Close. Options are validated by who loads them.
 func New(o Options, st stock.Stock, q queue.Queue, s *store.Store, ids *order.IDs, log *slog.Logger) *Engine {
-	e := &Engine{opts: o, stock: st, queue: q, store: s, ids: ids, log: log, looks: make(chan look, lookQueue)}
+	e := &Engine{opts: o, stock: st, queue: q, store: s, ids: ids, log: log, looks: make(chan look, lookQueue),
+		closed: make(chan struct{})}
 	e.tuned.Store(&o.Tuning)
 	e.partitions = make([]*partition, o.Partitions.Count())
 	for _, kind := range e.kinds() {
@@ -107,32 +110,33 @@ func (e *Engine) Start(context.Context) error {
 }
 
 // Close refuses new tickets, answers those that wait, and stops. It returns ctx.Err() if ctx ends first; then the rest
-// goes on in the background.
+// goes on in the background. Closing again waits for the same end.
 func (e *Engine) Close(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		e.each(func(p *partition) { p.intake.close() })
-		e.sellers.Wait()
-		e.stop()
-		e.keepers.Wait()
-		e.looksMu.Lock()
-		e.looksOver = true
-		close(e.looks)
-		e.looksMu.Unlock()
-		e.looker.Wait()
-		e.each(func(p *partition) {
-			if s := p.session.Load(); s != nil {
-				p.confirmRest(context.Background(), s)
-			}
-		})
-	}()
+	e.closing.Do(func() { go e.shutDown() })
 	select {
-	case <-done:
+	case <-e.closed:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (e *Engine) shutDown() {
+	defer close(e.closed)
+	e.each(func(p *partition) { p.intake.close() })
+	e.sellers.Wait()
+	e.stop()
+	e.keepers.Wait()
+	e.looksMu.Lock()
+	e.looksOver = true
+	close(e.looks)
+	e.looksMu.Unlock()
+	e.looker.Wait()
+	e.each(func(p *partition) {
+		if s := p.session.Load(); s != nil {
+			p.confirmRest(context.Background(), s)
+		}
+	})
 }
 
 // watchRoom asks Options.Room once a second.

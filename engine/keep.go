@@ -63,24 +63,25 @@ func (p *partition) tend(ctx context.Context, now time.Time) {
 		p.e.log.Warn("stock log not applied", "partition", p.number, "error", err)
 		p.suspect(s, err)
 	}
-	if due(&p.nextLook, now, lookEvery) {
+	if due(&p.lastLook, now, lookEvery) {
 		p.lookAtLeft(ctx, s, now)
 	}
-	if due(&p.nextTend, now, tendEvery) {
+	if due(&p.lastTend, now, tendEvery) {
 		p.confirmRest(ctx, s)
 		p.relay(ctx, s, now)
 		p.heartbeat(ctx, s, part)
 	}
-	if due(&p.nextDrift, now, p.e.tuning().DriftEvery) {
+	if due(&p.lastDrift, now, p.e.tuning().DriftEvery) {
 		p.lookForDrift(ctx, s, part)
 	}
 }
 
-func due(next *time.Time, now time.Time, every time.Duration) bool {
-	if now.Before(*next) {
+// due tells whether something that was last done at *last is to be done again, and notes that it is.
+func due(last *time.Time, now time.Time, every time.Duration) bool {
+	if now.Sub(*last) < every {
 		return false
 	}
-	*next = now.Add(every)
+	*last = now
 	return true
 }
 

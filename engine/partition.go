@@ -40,7 +40,7 @@ type partition struct {
 	beats  heartbeats
 	drift  driftLook
 
-	nextLook, nextTend, nextDrift time.Time
+	lastLook, lastTend, lastDrift time.Time
 }
 
 // session is one epoch of one partition as this process sells it.

@@ -121,12 +121,13 @@ func (f *flight) reserve(s *session) (began stamp, res *stock.Reserved, err erro
 	defer cancel()
 	first := now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		repeat := began != (stamp{})
 		began = now()
 		res, err = f.p.e.stock.Reserve(ctx, &f.call)
 		if err == nil {
 			return began, res, nil
 		}
-		if began == first && stock.NotExecuted(err) {
+		if !repeat && stock.NotExecuted(err) {
 			return began, nil, err
 		}
 		var notReady *stock.NotReady

@@ -108,6 +108,16 @@ func (w *world) place(o *Offer, user order.UserID, key string) Ticket {
 	return answered
 }
 
+// placeSurely does what a client does: it tries again, with the same key, while the answer is "not ready" or "unknown".
+func (w *world) placeSurely(o *Offer, user order.UserID, key string) (got Ticket) {
+	w.t.Helper()
+	w.await("an answer", func() bool {
+		got = w.place(o, user, key)
+		return got.Answer.Verdict != NotReady && got.Answer.Verdict != Unknown
+	})
+	return got
+}
+
 // placeLater is place in the background.
 func (w *world) placeLater(o *Offer, user order.UserID, key string) <-chan Ticket {
 	c := make(chan Ticket, 1)
