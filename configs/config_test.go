@@ -53,7 +53,8 @@ func TestDefaultsAreTheStages(t *testing.T) {
 	if d := cmp.Diff(wantGateway, c.Gateway); d != "" {
 		t.Errorf("embedded.yaml is not the gateway's default (-stage +file):\n%s", d)
 	}
-	if d := cmp.Diff(lifecycle.DefaultOptions(), c.Lifecycle); d != "" {
+	wantLifecycle := lifecycle.Options{ExpireEvery: time.Second, GiveBackEvery: 200 * time.Millisecond, CallTimeout: 5 * time.Second}
+	if d := cmp.Diff(wantLifecycle, c.Lifecycle); d != "" {
 		t.Errorf("embedded.yaml is not lifecycle's default (-stage +file):\n%s", d)
 	}
 	if c.DataDir != "data" || c.Gateway.Listen != "127.0.0.1:8080" || c.Ops.Listen != "127.0.0.1:8081" || len(c.Store.Shards) != 2 {

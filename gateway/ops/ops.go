@@ -43,8 +43,8 @@ func (o *Options) Validate() error {
 // Program is the process as the listener sees it. All functions are called from many goroutines at once. Functions that
 // are nil answer 404: this role does not have them.
 type Program struct {
-	Offers    Offers    // edits
-	Catalogue Catalogue // what this process sells; nil without an engine
+	Offers    Offers                                                       // edits
+	Catalogue Catalogue                                                    // what this process sells; nil without an engine
 	Order     func(ctx context.Context, id order.ID) (*order.Order, error) // nil if it is not stored
 	Stats     func() any
 	Stock     func(ctx context.Context) ([]Stock, error)
