@@ -52,6 +52,7 @@ func (s *Store) truncateWAL(ctx context.Context, sh *shard) error {
 		return err
 	}
 	defer sh.turn.give()
-	_, err := sh.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	// Not to be interrupted: database/sql would throw the connection away, and what is prepared on it.
+	_, err := sh.write.ExecContext(context.WithoutCancel(ctx), "PRAGMA wal_checkpoint(TRUNCATE)")
 	return err
 }

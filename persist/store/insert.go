@@ -97,9 +97,12 @@ func (s *statements) get(ctx context.Context, dc any, ins insert) (preparedStmt,
 	return s.prepared[ins], nil
 }
 
-func (s *statements) close() {
-	for _, stmt := range s.prepared {
-		_ = stmt.Close() // its connection is closed next
+// close closes the statements that were prepared on dc; those of a connection that is gone went with it.
+func (s *statements) close(dc any) {
+	if s.conn == dc {
+		for _, stmt := range s.prepared {
+			_ = stmt.Close() // its connection is closed next
+		}
 	}
 	s.conn, s.prepared = nil, nil
 }

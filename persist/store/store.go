@@ -111,7 +111,10 @@ func (sh *shard) close() error {
 	if sh.write != nil {
 		_ = sh.turn.take(context.Background(), 0) // the writer that is at it finishes first
 		defer sh.turn.give()
-		sh.stmts.close()
+		if conn, err := sh.write.Conn(context.Background()); err == nil {
+			_ = conn.Raw(func(dc any) error { sh.stmts.close(dc); return nil })
+			_ = conn.Close()
+		}
 		errs = append(errs, sh.write.Close())
 	}
 	return errors.Join(errs...)
