@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 
 	"sluice/engine/order"
 )
@@ -24,10 +25,18 @@ func (c *call) cancelOrder(path []byte) {
 		return
 	}
 	o, err := c.cancel(user, id)
+	stored := o != nil
+	if err == nil && o == nil {
+		o, err = c.g.storedOrder(id)
+		stored, o = o != nil, nil // another user's
+	}
 	switch {
-	case err != nil:
+	case errors.Is(err, errBusy):
 		c.unreadable(err)
-	case o == nil && c.g.maybePending(id, user, c.ctx.Time()):
+	case err != nil:
+		c.g.warn("cancel an order", err)
+		c.refuse(&problem{code: codeOutcomeUnknown, detail: "The order may be cancelled or not. Send the same request again."})
+	case !stored && c.g.maybePending(id, user, c.ctx.Time()):
 		c.refuse(&problem{code: codeStillPending, detail: "The order is not stored yet. Try again in a second."})
 	case o == nil:
 		c.noOrder()

@@ -38,6 +38,7 @@ type world struct {
 	gateway *Gateway
 	logs    *logs
 	client  http.Client
+	unpaid  time.Duration // how long an order may be unpaid, from the next startPersist on
 }
 
 // placer is the engine, unless a test has something else in mind.
@@ -161,7 +162,7 @@ func (l *logs) String() string {
 func newWorld(t testing.TB, tweak ...func(*Options)) *world {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
-	w := &world{t: t, logs: &logs{}}
+	w := &world{t: t, logs: &logs{}, unpaid: time.Hour}
 	log := slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	partitions := order.Partitions{Normal: 2, Flash: 2}
 	var err error
@@ -206,7 +207,7 @@ func newWorld(t testing.TB, tweak ...func(*Options)) *world {
 
 func (w *world) startPersist() {
 	o := persist.DefaultOptions()
-	o.Tuning.Linger = 0
+	o.Tuning.Linger, o.Tuning.Unpaid = 0, w.unpaid
 	w.persist = persist.New(o, w.queue, w.store, slog.New(slog.DiscardHandler))
 	must(w.t, w.persist.Start(context.Background()))
 }
