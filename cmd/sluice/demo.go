@@ -74,17 +74,17 @@ Paste this into another terminal (the token is buyer %d's, for a day):
   API=http://%s
 
   # what is on sale
-  curl -s $API/v1/offers
+  curl -sw '\n' $API/v1/offers
 
   # order two units of offer %d and wait until the order is stored
-  curl -s "$API/v1/orders?wait=5" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \
+  curl -sw '\n' "$API/v1/orders?wait=5" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \
     -H "Idempotency-Key: demo-$RANDOM" -d '{"items":[{"offer_id":"%d","quantity":2}]}'
 
   # my orders
-  curl -s $API/v1/orders -H "Authorization: Bearer $TOKEN"
+  curl -sw '\n' $API/v1/orders -H "Authorization: Bearer $TOKEN"
 
   # the flash sale, which opens in %.0f seconds: one unit per buyer
-  curl -s "$API/v1/orders?wait=5" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \
+  curl -sw '\n' "$API/v1/orders?wait=5" -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \
     -H "Idempotency-Key: flash" -d '{"items":[{"offer_id":"%d","quantity":1}]}'
 
 `

@@ -98,8 +98,8 @@ func parseOffer(b []byte) (*offerInput, error) {
 var fieldTypes = map[string]string{
 	"shop_id":        `must be a string of digits such as "1"`,
 	"group":          "must be text",
-	"sku":            "must be text",
-	"title":          "must be text",
+	"sku":            "must be text of visible ASCII characters",
+	"title":          "must be text that buyers see",
 	"kind":           `must be "normal" or "flash"`,
 	"unit_price":     "must be a whole number of minor units (cents, fen)",
 	"currency":       `must be text such as "CNY"`,
@@ -127,7 +127,7 @@ func (in *offerInput) offer() (order.Offer, error) {
 	var errs []error
 	need := func(given bool, field string) {
 		if !given {
-			errs = append(errs, &order.FieldError{Field: field, Detail: "is required: " + fieldTypes[field]})
+			errs = append(errs, &order.FieldError{Field: field, Detail: "is required: it " + fieldTypes[field]})
 		}
 	}
 	need(in.Shop != nil, "shop_id")

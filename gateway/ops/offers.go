@@ -23,8 +23,8 @@ type Offer struct {
 	Total     int64            `json:"total"`
 	Remaining int64            `json:"remaining"`
 	Limit     uint32           `json:"per_user_limit"`
-	Opens     *time.Time       `json:"opens_at"`
-	Closes    *time.Time       `json:"closes_at"`
+	Opens     *time.Time       `json:"opens_at,omitempty"`
+	Closes    *time.Time       `json:"closes_at,omitempty"`
 	State     order.OfferState `json:"state"`
 }
 

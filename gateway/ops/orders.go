@@ -29,8 +29,8 @@ type Order struct {
 	Currency    string          `json:"currency"`
 	Created     *time.Time      `json:"created_at"`
 	Updated     *time.Time      `json:"updated_at"`
-	Expires     *time.Time      `json:"expires_at"`
-	Paid        *time.Time      `json:"paid_at"`
+	Expires     *time.Time      `json:"expires_at,omitempty"`
+	Paid        *time.Time      `json:"paid_at,omitempty"`
 	Details     json.RawMessage `json:"details,omitempty"`
 }
 
