@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/bench"
+)
+
+// benchFlags are the command's flags that are no options of bench themselves.
+type benchFlags struct {
+	format, listen string
+	answerBytes    int
+}
+
+func newBench(s *settings) *cobra.Command {
+	var o bench.Options
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "bench " + strings.Join(bench.Scenarios(), "|"),
+		Short: "Put load on a server, audit it, and report",
+		Long: "Put load on a server and report what it stored, how fast, and the audit's verdict. Without --target every round\n" +
+			"starts a server of its own, with the given -c and --set, and removes its data. With --target, -c and --set\n" +
+			"name the configuration that the running server has. The exit code is 1 if an audit failed.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.Scenario = args[0]; o.Scenario == bench.Ceiling && f.listen != "" {
+				return bench.ServeCeiling(cmd.Context(), bench.CeilingOptions{Listen: f.listen, AnswerBytes: f.answerBytes}, cmd.OutOrStdout())
+			}
+			return runBench(cmd, s, &o, &f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.format, "output", "o", "text", "text or json")
+	flags.StringVar(&o.Target, "target", "", "gateway of a running server, host:port")
+	flags.IntVar(&o.Orders, "orders", 0, "requests of a round (default 100000, or what --duration needs)")
+	flags.DurationVar(&o.Duration, "duration", 0, "ends the sending (default: when --orders are sent)")
+	flags.Float64Var(&o.Rate, "rate", 0, "requests per second of an open loop; 0 finds the maximum")
+	flags.Float64Var(&o.RateShare, "rate-share", 0, "flash: one more round at this share of the stored rate")
+	flags.IntSliceVar(&o.Connections, "connections", nil, "connections; a case for each (default 256)")
+	flags.IntSliceVar(&o.Limits, "limits", nil, "per-user limits; a case for each (default 0, none)")
+	flags.IntVar(&o.Users, "users", 0, "distinct users (default: as many as orders)")
+	flags.Int64Var(&o.Units, "units", 0, "units on sale (default: enough for every order)")
+	flags.IntVar(&o.Rounds, "rounds", 1, "rounds of every case")
+	flags.IntVar(&o.Copies, "copies", 10, "retry: how often each key is sent")
+	flags.BoolVar(&o.Keyless, "keyless", false, "flash: without idempotency keys")
+	flags.IntVar(&o.Details, "details", 200, "bytes of an order's details")
+	flags.BoolVar(&o.Minute, "minute", false, "flash: a minute at the maximum, its last 10 s against its first")
+	flags.Uint64Var(&o.Seed, "seed", 0, "of users and keys (default: by the clock)")
+	flags.StringVar(&o.Generator, "generator", bench.Own, "own, or wrk if that program is installed")
+	flags.DurationVar(&o.Patience, "patience", 40*time.Second, "how long to wait for a quiet machine before each run; negative: do not look")
+	flags.StringVar(&o.Profile, "profile", "", "file for a CPU profile of the server in the first round")
+	flags.BoolVar(&o.Keep, "keep", false, "keep the data directories")
+	flags.StringVar(&o.Dir, "dir", "", "where data directories are made (default: that of temporary files)")
+	flags.StringVar(&f.listen, "listen", "", "ceiling: be the bare server on this address")
+	flags.IntVar(&f.answerBytes, "answer-bytes", 500, "ceiling: bytes of the bare server's answers")
+	_ = flags.MarkHidden("listen")       // both exist: errors cannot be
+	_ = flags.MarkHidden("answer-bytes") // for the children of bench
+	return cmd
+}
+
+func runBench(cmd *cobra.Command, s *settings, o *bench.Options, f *benchFlags) error {
+	if f.format != "text" && f.format != "json" {
+		return fmt.Errorf("-o must be text or json, not %q", f.format)
+	}
+	if o.Target != "" {
+		if err := aim(cmd.Context(), s, o); err != nil {
+			return err
+		}
+	} else {
+		o.Args = s.args()
+	}
+	o.Commit, o.Progress = commit(), cmd.ErrOrStderr()
+	report, err := bench.Run(cmd.Context(), *o)
+	if err != nil {
+		return err
+	}
+	write := report.Text
+	if f.format == "json" {
+		write = report.JSON
+	}
+	if err := write(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	if !report.Passed() {
+		return errSaid
+	}
+	return nil
+}
+
+// aim fills in what a running server is reached and audited by.
+func aim(ctx context.Context, s *settings, o *bench.Options) error {
+	c, _, err := s.load()
+	if err != nil {
+		return err
+	}
+	secrets, err := loadSecrets(c)
+	if err != nil {
+		return err
+	}
+	o.Ops, o.OpsToken, o.JWTSecret = reachable(c.Ops.Listen), secrets.OpsToken, secrets.JWT
+	judge, err := auditOptions(ctx, s)
+	if err != nil {
+		return err
+	}
+	if judge.OpsURL == "" {
+		return errors.New("no server answers on " + o.Ops + " (ops.listen): -c and --set must be those of the target")
+	}
+	for _, place := range judge.Shards {
+		if _, err := os.Stat(place); judge.Dialect == "sqlite" && err != nil {
+			return nil // the files are on another machine: load without an audit
+		}
+	}
+	o.Audit = judge
+	return nil
+}
+
+// args are the settings as flags, for a child process.
+func (s *settings) args() []string {
+	var args []string
+	if s.file != "" {
+		args = append(args, "-c", s.file)
+	}
+	for _, set := range s.set {
+		args = append(args, "--set", set)
+	}
+	return args
+}
