@@ -124,12 +124,13 @@ func (c *evidence) readShards(ctx context.Context) error {
 		return err
 	}
 	c.offers = map[order.OfferID]*offer{}
-	given := map[order.ID]bool{}
+	given, seconds := map[order.ID]bool{}, map[string]bool{}
 	for _, s := range c.shards {
 		maps.Copy(c.offers, s.offers)
 		maps.Copy(given, s.given)
+		maps.Copy(seconds, s.second)
 	}
 	return each(func(s *shard, ctx context.Context) error {
-		return s.readOrders(ctx, &judge{s: s, offers: c.offers, given: given, names: map[string]string{}})
+		return s.readOrders(ctx, &judge{s: s, offers: c.offers, given: given, seconds: seconds, names: map[string]string{}})
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func TestPlantedViolations(t *testing.T) {
 			w.exec(1, "UPDATE offer_stock SET sold = 2, total = 2, total_wanted = 2 WHERE offer_id = 7")
 		}, []string{RuleOversell, RuleSold, RuleFast}},
 		{"order of an offer that does not exist", func(w *world) {
-			w.exec(0, "UPDATE orders SET items = replace(items, '\"7\"', '\"77\"') WHERE order_id = ?", w.live)
+			w.exec(0, "UPDATE orders SET items = replace(items, '\"offer_id\":7', '\"offer_id\":77') WHERE order_id = ?", w.live)
 		}, []string{RuleOversell, RuleSold, RuleFast, RuleMoney}},
 		{"order vanished", func(w *world) {
 			w.exec(0, "DELETE FROM orders WHERE order_id = ?", w.live)
@@ -93,6 +94,12 @@ func TestPlantedViolations(t *testing.T) {
 		{"events of an order that is not stored", func(w *world) {
 			w.exec(0, "INSERT INTO order_event VALUES (4, 1, 1, 'paid', '', NULL, NULL)")
 		}, []string{RuleState}},
+		{"events numbered with a gap", func(w *world) {
+			w.exec(0, "UPDATE order_event SET n = 2 WHERE type = 'cancelled'")
+		}, []string{RuleState}},
+		{"second claim forgotten", func(w *world) {
+			w.exec(1, "UPDATE offer_stock SET sold = sold + 1 WHERE offer_id = 7")
+		}, []string{RuleSold}},
 		{"amount", func(w *world) { w.exec(0, "UPDATE orders SET amount = amount - 1 WHERE order_id = ?", w.live) }, []string{RuleMoney}},
 		{"goods", func(w *world) {
 			w.exec(0, "UPDATE orders SET goods = goods - 1, amount = amount - 1 WHERE order_id = ?", w.live)
@@ -164,6 +171,24 @@ func TestPlantedViolations(t *testing.T) {
 		if !caught[rule.name] {
 			t.Errorf("no planted violation of %q", rule.name)
 		}
+	}
+}
+
+// TestSecondClaim follows a claim made in error: due, then given back.
+func TestSecondClaim(t *testing.T) {
+	w := newWorld(t)
+	data := fmt.Sprintf(`{"batch_id":77,"user_id":%d,"lines":[{"Offer":7,"Quantity":1}]}`, w.alice[0])
+	w.exec(0, "INSERT INTO order_event VALUES (?, 1, 1, 'second_claim', '', ?, 1)", w.live, data)
+	w.exec(1, "UPDATE offer_stock SET sold = sold + 1 WHERE offer_id = 7")
+	w.partition(1)["left"] = map[string]int{"7": 6, "8": 6}
+	if report := w.audit(); !report.Passed() {
+		t.Errorf("due: %v", failed(report))
+	}
+	w.giveBack(1, 1, fmt.Sprintf("%d:77", w.live))
+	w.exec(1, "UPDATE offer_stock SET sold = sold - 1 WHERE offer_id = 7")
+	w.partition(1)["left"] = map[string]int{"7": 7, "8": 6}
+	if report := w.audit(); !report.Passed() {
+		t.Errorf("given back: %v", failed(report))
 	}
 }
 

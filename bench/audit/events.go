@@ -15,7 +15,18 @@ type event struct {
 	n     int64
 	typ   string
 	due   bool
+	claim *secondClaim // of a second claim
 }
+
+// secondClaim is the data of an event that says that an order was claimed twice: the second claim is to be given back.
+// It cannot happen by the protocol, and the books are kept all the same.
+type secondClaim struct {
+	Batch order.BatchID `json:"batch_id"`
+	User  order.UserID  `json:"user_id"`
+	Lines []order.Line  `json:"lines"`
+}
+
+const secondClaimEvent = "second_claim"
 
 // recordedEvent is the one row that a flush writes for all of its new orders, under the id of the first.
 const recordedEvent = "recorded"
@@ -43,7 +54,14 @@ func (s *shard) readEvents(ctx context.Context) error {
 		if names[typ] == "" {
 			names[typ] = typ
 		}
-		s.events = append(s.events, event{order: order.ID(id), n: n, typ: names[typ], due: due.Valid})
+		e := event{order: order.ID(id), n: n, typ: names[typ], due: due.Valid}
+		if typ == secondClaimEvent {
+			e.claim = &secondClaim{}
+			if err := json.Unmarshal(data, e.claim); err != nil {
+				return fmt.Errorf("event %d of order %d: %w", n, id, err)
+			}
+		}
+		s.events = append(s.events, e)
 		return nil
 	})
 }
@@ -75,6 +93,11 @@ func wrongState(r *row, events []event) string {
 	}
 	if (status == order.AwaitingPayment) != r.unpaid {
 		return fmt.Sprintf("status %s, and it is %v that it expires", r.status, r.unpaid)
+	}
+	for i, e := range events {
+		if e.n != int64(i)+1 {
+			return fmt.Sprintf("event %d has the number %d", i+1, e.n)
+		}
 	}
 	if status == order.Rejected {
 		return ""

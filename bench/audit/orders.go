@@ -55,11 +55,13 @@ const selectOrders = `SELECT order_id, user_id, shop_id, duplicate_of, group_id,
 	key_hash IS NOT NULL, unpaid_until IS NOT NULL, goods, discount, freight, amount, currency, items
 	FROM orders ORDER BY order_id`
 
-// judge checks rows of orders against offers; given are the causes in every shard's stock log.
+// judge checks rows of orders against offers. given are the orders whose give-back is in a stock log, seconds the causes
+// of the second claims that are.
 type judge struct {
 	s       *shard
 	offers  map[order.OfferID]*offer
 	given   map[order.ID]bool
+	seconds map[string]bool
 	scratch []item
 	names   map[string]string
 }
@@ -117,23 +119,33 @@ func (j *judge) row(r *row, events []event) {
 	j.units(&x, lines, events)
 }
 
-// units counts the order's units where they are held.
+// units counts the order's units where they are held: by the order if it is live, else by its give-back until that has
+// reached the stock side.
 func (j *judge) units(x *stored, lines []order.Line, events []event) {
 	s := j.s
-	units, held := s.live, s.held
-	if !x.status.Live() {
-		if !wasClaimed(x) || j.given[x.id] {
-			return
+	for _, e := range events {
+		if e.claim != nil && !j.seconds[fmt.Sprintf("%d:%d", x.id, e.claim.Batch)] {
+			j.add(s.due, s.dueHeld, e.claim.User, e.claim.Lines)
 		}
-		if !slices.ContainsFunc(events, func(e event) bool { return e.due }) {
-			s.leaked.violation("order %d is %s, but its units were not given back and no event is due", x.id, x.status)
-		}
-		units, held = s.due, s.dueHeld
 	}
+	if x.status.Live() {
+		j.add(s.live, s.held, x.user, lines)
+		return
+	}
+	if !wasClaimed(x) || j.given[x.id] {
+		return
+	}
+	if !slices.ContainsFunc(events, func(e event) bool { return e.due && e.claim == nil }) {
+		s.leaked.violation("order %d is %s, but its units were not given back and no event is due", x.id, x.status)
+	}
+	j.add(s.due, s.dueHeld, x.user, lines)
+}
+
+func (j *judge) add(units map[order.OfferID]int64, held map[holding]int64, u order.UserID, lines []order.Line) {
 	for _, l := range lines {
 		units[l.Offer] += int64(l.Quantity)
 		if o := j.offers[l.Offer]; o != nil && o.limit > 0 {
-			held[holding{l.Offer, x.user}] += int64(l.Quantity)
+			held[holding{l.Offer, u}] += int64(l.Quantity)
 		}
 	}
 }

@@ -22,6 +22,7 @@ type shard struct {
 	log    map[order.Partition]*stockLog
 	causes map[string]int    // how often
 	given  map[order.ID]bool // orders with a give-back in the log
+	second map[string]bool   // causes in the log of second claims given back
 	parked []parked
 
 	// The order side.
@@ -70,7 +71,7 @@ func openShard(ctx context.Context, o *Options, number int) (*shard, error) {
 	s := &shard{
 		number: number, parts: map[order.Partition]part{}, offers: map[order.OfferID]*offer{},
 		buyers: map[holding]buyer{}, log: map[order.Partition]*stockLog{}, causes: map[string]int{},
-		given: map[order.ID]bool{}, live: map[order.OfferID]int64{}, held: map[holding]int64{},
+		given: map[order.ID]bool{}, second: map[string]bool{}, live: map[order.OfferID]int64{}, held: map[holding]int64{},
 		due: map[order.OfferID]int64{}, dueHeld: map[holding]int64{},
 	}
 	var err error
@@ -198,6 +199,8 @@ func (s *shard) noteCause(cause string) {
 	s.causes[cause]++
 	if id, ok := givenBack(cause); ok {
 		s.given[id] = true
+	} else {
+		s.second[cause] = true
 	}
 }
 
@@ -222,7 +225,8 @@ func (s *shard) readParked(ctx context.Context) error {
 	})
 }
 
-// givenBack reads the cause of a give-back, "order id/event number"; the second claim of an order has another form.
+// givenBack reads the cause of an order's give-back, "order id/event number"; that of a second claim is
+// "order id:batch id".
 func givenBack(cause string) (order.ID, bool) {
 	for i := range len(cause) {
 		if c := cause[i]; c < '0' || c > '9' {

@@ -148,7 +148,7 @@ func (w *world) place(shard, offer, quantity int, status, reason string) order.I
 	if offer == normalOffer {
 		kind = "normal"
 	}
-	items := fmt.Sprintf(`[{"offer_id":"%d","sku":"sku","quantity":%d,"unit_price":100,"price_version":1}]`, offer, quantity)
+	items := fmt.Sprintf(`[{"offer_id":%d,"sku":"sku","quantity":%d,"unit_price":100,"price_version":1}]`, offer, quantity)
 	var hash, unpaid any = int64(order.KeyHash(w.group(offer), key)), nil
 	if status == "awaiting_payment" {
 		unpaid = 1

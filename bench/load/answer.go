@@ -29,6 +29,9 @@ var (
 	codeField     = []byte(`"code":"`)
 )
 
+// answerMax bounds the body of an answer, in bytes.
+const answerMax = 1 << 20
+
 // parse reads the answer at the front of b; errShort asks for more bytes.
 func parse(b []byte, a *answer) error {
 	end := bytes.Index(b, headEnd)
@@ -41,11 +44,11 @@ func parse(b []byte, a *answer) error {
 	}
 	a.code = int(head[9]-'0')*100 + int(head[10]-'0')*10 + int(head[11]-'0')
 	at := bytes.Index(head, contentLength)
-	if at < 0 {
+	if at < 0 || a.code < 100 || a.code > 999 {
 		return errAnswer
 	}
 	n, ok := number(head[at+len(contentLength):])
-	if !ok {
+	if !ok || n > answerMax {
 		return errAnswer
 	}
 	a.size = end + 4 + int(n)

@@ -104,19 +104,16 @@ func (c *conn) exchange(request []byte, a *answer) error {
 	}
 }
 
-// reconnect replaces a broken connection, trying until the run is stopped.
+// reconnect replaces a broken connection. It tries until the run is stopped, or for as long as a request may take: then
+// the server is gone for good.
 func (c *conn) reconnect() bool {
 	c.broken++
 	_ = c.nc.Load().Close()
-	for !c.r.stop.Load() {
+	for begun := time.Now(); !c.r.stop.Load() && time.Since(begun) < c.r.o.Timeout; time.Sleep(20 * time.Millisecond) {
 		nc, err := net.DialTimeout("tcp", c.r.o.Addr, time.Second)
 		if err == nil {
 			c.nc.Store(nc.(*net.TCPConn))
 			return true
-		}
-		select {
-		case <-c.r.end:
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 	return false
