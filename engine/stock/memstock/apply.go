@@ -66,7 +66,7 @@ func (p *partition) apply(it *order.LogItem) {
 		o.opens, o.closes = it.Opens, it.Closes
 	case order.OpGive:
 		o.left += it.Units
-		o.held.lower(it.User, it.Units)
+		p.held[it.Offer].lower(it.User, it.Units)
 	case order.OpRaise:
 		o.left += it.Units
 	case order.OpNote:
