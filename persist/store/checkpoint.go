@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"os"
+	"strconv"
 	"time"
 )
 
@@ -13,6 +15,9 @@ func walBytes(checkpointPages int) int64 { return 2 * int64(checkpointPages) * p
 
 // checkpointEvery is how often a file's write-ahead log is looked at.
 const checkpointEvery = time.Second
+
+// busyTimeoutMillis is how long a connection waits for another process, an auditor, say, that has the file.
+const busyTimeoutMillis = 10_000
 
 // keepWALShort truncates the write-ahead log of a SQLite file when nothing was written for a while, and when readers
 // have kept the automatic checkpoints from starting it anew and it has outgrown its bound. It returns when ctx ends.
@@ -47,12 +52,21 @@ func walStateOf(path string) walState {
 	return walState{info.Size(), info.ModTime()}
 }
 
-func (s *Store) truncateWAL(ctx context.Context, sh *shard) error {
+// truncateWAL gives up at once when a reader is in the way: waiting for it would keep every writer waiting.
+func (s *Store) truncateWAL(ctx context.Context, sh *shard) (err error) {
 	if err := sh.turn.take(ctx, 0); err != nil {
 		return err
 	}
 	defer sh.turn.give()
-	// Not to be interrupted: database/sql would throw the connection away, and what is prepared on it.
-	_, err := sh.write.ExecContext(context.WithoutCancel(ctx), "PRAGMA wal_checkpoint(TRUNCATE)")
-	return err
+	conn, err := sh.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	_, restore := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = "+strconv.Itoa(busyTimeoutMillis))
+	return errors.Join(err, restore)
 }

@@ -19,11 +19,16 @@ func TestWALIsTruncated(t *testing.T) {
 	noError(t, err)
 	var n int
 	noError(t, reader.QueryRow("SELECT COUNT(*) FROM fact").Scan(&n))
-	for i := 0; size() <= walBytes(o.CheckpointPages); i++ {
+	begun := time.Now()
+	for i := 0; size() <= walBytes(o.CheckpointPages) || time.Since(begun) < 2*checkpointEvery; i++ {
+		wrote := time.Now()
 		noError(t, s.update(ctx, 0, 0, func(t *tx) error {
 			_, err := t.exec("INSERT INTO fact (name, value) VALUES (?, hex(randomblob(4000)))", i)
 			return err
 		}))
+		if d := time.Since(wrote); d > busyTimeoutMillis/2*time.Millisecond {
+			t.Fatalf("a writer waited %v because of a reader", d)
+		}
 	}
 	noError(t, reader.Rollback())
 	for start := time.Now(); size() > 0; time.Sleep(10 * time.Millisecond) {

@@ -65,14 +65,15 @@ func openSQLite(path string, o *Options) (write, read *sql.DB, err error) {
 		return nil, nil, err
 	}
 	file := (&url.URL{Scheme: "file", Path: abs}).String()
-	writes := fmt.Sprintf("?_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate"+
-		"&_pragma=wal_autocheckpoint(%d)&_pragma=journal_size_limit(%d)&_pragma=foreign_keys(0)",
-		o.CheckpointPages, walBytes(o.CheckpointPages))
+	wait := fmt.Sprintf("?_busy_timeout=%d", busyTimeoutMillis)
+	writes := fmt.Sprintf("%s&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate"+
+		"&_pragma=wal_autocheckpoint(%d)&_pragma=journal_size_limit(%d)",
+		wait, o.CheckpointPages, walBytes(o.CheckpointPages))
 	if write, err = sql.Open("sqlite", file+writes); err != nil {
 		return nil, nil, err
 	}
 	write.SetMaxOpenConns(1)
-	if read, err = sql.Open("sqlite", file+"?_busy_timeout=10000&_query_only=1"); err != nil {
+	if read, err = sql.Open("sqlite", file+wait+"&_query_only=1"); err != nil {
 		return write, nil, err
 	}
 	read.SetMaxOpenConns(o.Readers)
