@@ -16,8 +16,10 @@ func (e *Engine) Place(ctx context.Context, t *Ticket) {
 	if t.Deadline.IsZero() {
 		t.Deadline = t.entered.Add(e.tuning().RequestDeadline)
 	}
-	if t.Answer.Verdict = e.enter(ctx, t); t.Answer.Verdict == 0 {
-		<-t.done
+	if verdict := e.enter(ctx, t); verdict != 0 {
+		t.Answer.Verdict = verdict
+	} else {
+		<-t.done // from its entering on, the ticket belongs to the engine
 	}
 	e.stats.answered(&t.Answer)
 }
