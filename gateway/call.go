@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -15,9 +16,10 @@ import (
 type call struct {
 	g    *Gateway
 	ctx  *fasthttp.RequestCtx
-	id   [16]byte // of the request, as text
-	buf  []byte   // the answer's body
-	head []byte   // room for header values
+	now  time.Time // when the request had arrived
+	id   [16]byte  // of the request, as text
+	buf  []byte    // the answer's body
+	head []byte    // room for header values
 	body orderBody
 	code code
 	// placing is true from the moment at which an order may exist of which the client has not been told.
@@ -56,6 +58,9 @@ func (g *Gateway) begin(ctx *fasthttp.RequestCtx) *call {
 	n := g.stats.in.Add(1)
 	c := calls.Get().(*call)
 	c.g, c.ctx, c.code, c.placing = g, ctx, codeNone, false
+	if c.now = ctx.Time(); c.now.IsZero() {
+		c.now = time.Now() // a request that could not be read
+	}
 	id := order.SplitMix64(g.seed + uint64(n))
 	for i := range c.id {
 		c.id[i] = hexDigits[id>>(4*i)&0xf]
@@ -121,7 +126,7 @@ func (c *call) user() (u order.UserID, ok bool) {
 	token, bearer := bearerToken(h.PeekCanonical(headAuth))
 	as := h.PeekCanonical(headUser)
 	if bearer {
-		if u, ok = c.g.tokens.verify(token, c.ctx.Time()); ok && len(as) == 0 {
+		if u, ok = c.g.tokens.verify(token, c.now); ok && len(as) == 0 {
 			return u, true
 		}
 	}

@@ -5,13 +5,14 @@ import (
 	"errors"
 
 	"sluice/engine/order"
+	"sluice/lifecycle"
 )
 
-// Canceller cancels orders.
+// Canceller cancels orders. *lifecycle.Lifecycle is one.
 type Canceller interface {
-	// Cancel cancels the order if it can be cancelled, and returns it as it then is; nil if this user has no such order
-	// stored. An error means that nothing is known.
-	Cancel(ctx context.Context, u order.UserID, id order.ID) (o *order.Order, changed bool, err error)
+	// Cancel cancels a stored order of a user that awaits payment, or says why not. It returns the order as it then is,
+	// nil if NotFound. An error means unknown.
+	Cancel(ctx context.Context, user order.UserID, id order.ID) (*order.Order, lifecycle.CancelResult, error)
 }
 
 // cancelOrder is POST /v1/orders/{id}/cancel.
@@ -24,41 +25,40 @@ func (c *call) cancelOrder(path []byte) {
 	if !ok {
 		return
 	}
-	o, err := c.cancel(user, id)
-	stored := o != nil
-	if err == nil && o == nil {
-		o, err = c.g.storedOrder(id)
-		stored, o = o != nil, nil // another user's
-	}
+	var o *order.Order
+	var result lifecycle.CancelResult
+	err := c.g.read(c.g.deps.Orders.OrderShard(id), func(ctx context.Context) (err error) {
+		o, result, err = c.g.deps.Canceller.Cancel(ctx, user, id)
+		return err
+	})
 	switch {
 	case errors.Is(err, errBusy):
 		c.unreadable(err)
 	case err != nil:
 		c.g.warn("cancel an order", err)
 		c.refuse(&problem{code: codeOutcomeUnknown, detail: "The order may be cancelled or not. Send the same request again."})
-	case !stored && c.g.maybePending(id, user, c.ctx.Time()):
-		c.refuse(&problem{code: codeStillPending, detail: "The order is not stored yet. Try again in a second."})
-	case o == nil:
-		c.noOrder()
-	case o.Status == order.Cancelled:
+	case result == lifecycle.Cancelled || result == lifecycle.AlreadyCancelled:
 		c.answerOrder(o)
-	default:
+	case result == lifecycle.NotCancellable:
 		c.refuse(&problem{code: codeNotCancellable, detail: "Only an order that awaits payment can be cancelled; this one is " +
 			string(o.Status) + "."})
+	default:
+		c.nothingToCancel(user, id)
 	}
 }
 
-// cancel cancels an order, or, if it turned out to be the second one of its key, the first: that is the one that its
-// owner sees.
-func (c *call) cancel(user order.UserID, id order.ID) (o *order.Order, err error) {
-	err = c.g.read(c.g.deps.Orders.OrderShard(id), func(ctx context.Context) error {
-		if o, _, err = c.g.deps.Canceller.Cancel(ctx, user, id); err != nil || o == nil {
-			return err
+// nothingToCancel tells a pending order of the user from none, and from another user's.
+func (c *call) nothingToCancel(user order.UserID, id order.ID) {
+	if c.g.maybePending(id, user, c.now) {
+		o, err := c.g.storedOrder(id)
+		if err != nil {
+			c.unreadable(err)
+			return
 		}
-		if o.Reason == order.ReasonDuplicate && o.DuplicateOf != 0 {
-			o, _, err = c.g.deps.Canceller.Cancel(ctx, user, o.DuplicateOf)
+		if o == nil || o.User == user { // stored meanwhile: the next try will find it
+			c.refuse(&problem{code: codeStillPending, detail: "The order is not stored yet. Try again in a second."})
+			return
 		}
-		return err
-	})
-	return o, err
+	}
+	c.noOrder()
 }

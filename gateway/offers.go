@@ -54,7 +54,7 @@ func (c *call) readOffer(path []byte) {
 		c.refuse(&problem{code: codeOfferNotFound, detail: "There is no offer with this id, or it is too new."})
 		return
 	}
-	now := order.MilliOf(c.ctx.Time())
+	now := order.MilliOf(c.now)
 	left := o.Left()
 	c.buf = appendOffer(c.buf[:0], &o.Offer, left, o.State(now, left))
 	c.answerOffers(now)
@@ -85,7 +85,7 @@ func (c *call) listOffers() {
 			return
 		}
 	}
-	now := order.MilliOf(c.ctx.Time())
+	now := order.MilliOf(c.now)
 	c.appendPage(c.g.offers.of(c.g.deps.Catalogue, kind, order.ShopID(shop)), page{after: order.OfferID(after), kind: kind,
 		limit: limit, now: now})
 	c.answerOffers(now)

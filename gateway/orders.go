@@ -33,7 +33,7 @@ func (c *call) readOrder(path []byte) {
 		c.unreadable(err)
 		return
 	}
-	pending := o == nil && c.g.maybePending(id, user, c.ctx.Time())
+	pending := o == nil && c.g.maybePending(id, user, c.now)
 	if pending {
 		o = c.awaitRecord(id, wait)
 	}

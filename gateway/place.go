@@ -48,7 +48,7 @@ func (c *call) placeOrder() {
 	c.g.deps.Placer.Place(context.Background(), t)
 	c.answerTicket(t, wait)
 	t.Free() // not deferred: after a panic the engine may still have it
-	c.g.stats.placed(time.Since(c.ctx.Time()))
+	c.g.stats.placed(time.Since(c.now))
 }
 
 var bodyDetails = [codesEnd]string{
@@ -111,7 +111,7 @@ func (c *call) knownSoldOut(body []byte) bool {
 		return false
 	}
 	o := c.g.deps.Catalogue.Offer(order.OfferID(id))
-	return o != nil && o.SoldOut() && inWindow(&o.Offer, order.MilliOf(c.ctx.Time()))
+	return o != nil && o.SoldOut() && inWindow(&o.Offer, order.MilliOf(c.now))
 }
 
 func inWindow(o *order.Offer, now order.Milli) bool {

@@ -269,6 +269,7 @@ func TestCloseAnswersEverybody(t *testing.T) {
 		_ = c.Close()
 		t.Error("the listener is still open")
 	}
+	must(t, w.lifecycle.Close(context.Background()))
 	must(t, w.engine.Close(context.Background()))
 	must(t, w.queue.Close())
 	must(t, w.store.Close())

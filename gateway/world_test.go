@@ -20,6 +20,7 @@ import (
 	"sluice/engine/queue"
 	"sluice/engine/queue/sqlitequeue"
 	"sluice/engine/stock/memstock"
+	"sluice/lifecycle"
 	"sluice/persist"
 	"sluice/persist/store"
 )
@@ -28,17 +29,18 @@ const testService = "service-token-0123456789"
 
 // world is a gateway in front of the real engine, queue, persist and store, all embedded.
 type world struct {
-	t       testing.TB
-	store   *store.Store
-	queue   queue.Queue
-	engine  *engine.Engine
-	persist *persist.Persist
-	orders  *orders
-	placer  *placer
-	gateway *Gateway
-	logs    *logs
-	client  http.Client
-	unpaid  time.Duration // how long an order may be unpaid, from the next startPersist on
+	t         testing.TB
+	store     *store.Store
+	queue     queue.Queue
+	engine    *engine.Engine
+	persist   *persist.Persist
+	orders    *orders
+	placer    *placer
+	lifecycle *lifecycle.Lifecycle
+	gateway   *Gateway
+	logs      *logs
+	client    http.Client
+	unpaid    time.Duration // how long an order may be unpaid, from the next startPersist on
 }
 
 // placer is the engine, unless a test has something else in mind.
@@ -187,6 +189,10 @@ func newWorld(t testing.TB, tweak ...func(*Options)) *world {
 	defer cancel()
 	must(t, w.engine.AwaitReady(ready))
 
+	w.lifecycle = lifecycle.New(lifecycle.Options{}, w.store, log)
+	must(t, w.lifecycle.Start(ctx))
+	t.Cleanup(func() { _ = w.lifecycle.Close(ctx) })
+
 	w.orders = &orders{Store: w.store, extra: map[order.ID]*order.Order{}}
 	w.placer = &placer{Engine: w.engine}
 	options := DefaultOptions()
@@ -195,7 +201,7 @@ func newWorld(t testing.TB, tweak ...func(*Options)) *world {
 		f(&options)
 	}
 	must(t, options.Validate())
-	w.gateway = New(options, Deps{Placer: w.placer, Catalogue: w.engine, Orders: w.orders, Canceller: canceller{w.store}, Log: log})
+	w.gateway = New(options, Deps{Placer: w.placer, Catalogue: w.engine, Orders: w.orders, Canceller: w.lifecycle, Log: log})
 	must(t, w.gateway.Start(ctx))
 	t.Cleanup(func() {
 		w.client.CloseIdleConnections()
@@ -341,11 +347,4 @@ func (a answer) is(status int, code string) answer {
 		a.t.Fatalf("no Retry-After: %v", a.header)
 	}
 	return a
-}
-
-// canceller is the part of lifecycle that the gateway asks.
-type canceller struct{ store *store.Store }
-
-func (c canceller) Cancel(ctx context.Context, u order.UserID, id order.ID) (*order.Order, bool, error) {
-	return c.store.Cancel(ctx, id, u)
 }
