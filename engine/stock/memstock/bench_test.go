@@ -10,7 +10,7 @@ import (
 )
 
 // selling returns a stock that sells one offer of each limit without end.
-func selling(b *testing.B, limits ...uint32) *Stock {
+func selling(b testing.TB, limits ...uint32) *Stock {
 	b.Helper()
 	s := New(Options{Partitions: order.Partitions{Normal: 1}})
 	page := &stock.LoadPage{Last: true, Lost: true}
@@ -41,7 +41,7 @@ func newBuyers(size int) *buyers {
 	return bs
 }
 
-func (bs *buyers) reserve(b *testing.B, s *Stock) {
+func (bs *buyers) reserve(b testing.TB, s *Stock) {
 	for i := range bs.call.Requests {
 		r := &bs.call.Requests[i]
 		bs.n++

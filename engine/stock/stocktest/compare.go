@@ -19,11 +19,14 @@ import (
 // answers, call by call, until at least n requests were decided. Every code must be at least 1 % of the outcomes, so
 // that the comparison means something. The seed is logged.
 func Compare(t *testing.T, h Harness, n int) {
-	seed := rand.Uint64()
+	seed := h.Seed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
 	random := rand.New(rand.NewPCG(seed, 0))
 	c := newComparison(t, h.Open(t), random.IntN)
 	c.requestsMax = 40
-	t.Logf("seed %d", seed)
+	t.Logf("seed %d; the harness can lose data: %v, move the clock: %v", seed, c.data.Lose != nil, c.data.Advance != nil)
 	for c.requests < n {
 		c.step()
 	}
@@ -42,7 +45,7 @@ func compareSequences(t *testing.T, h Harness) {
 		number := func(n int) int { return rapid.IntRange(0, n-1).Draw(r, "") }
 		c := newComparison(r, h.Open(t), number)
 		c.requestsMax = 6
-		for range 1 + number(40) {
+		for range 1 + number(150) {
 			c.step()
 		}
 		c.sameContents()

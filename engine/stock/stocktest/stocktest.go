@@ -7,7 +7,7 @@
 //	func TestStock(t *testing.T) { stocktest.Run(t, harness) }
 //
 // What a driver cannot do it declares by leaving a field nil; tests that need it are then skipped by name, never
-// silently.
+// silently. Racing tests start goroutines and wait for them; Flaky starts one per Late call and waits for them in Close.
 package stocktest
 
 import (
@@ -24,6 +24,8 @@ type Harness struct {
 	Open func(t testing.TB) *Data
 	// Requests is the number of requests that the comparison with Rules makes; 0 means 200,000.
 	Requests int
+	// Seed of that comparison, to see a failure again; 0 means a new one every time. It is logged.
+	Seed uint64
 }
 
 // Data is one data set.
@@ -33,7 +35,7 @@ type Data struct {
 	// Client gives another client of the same data. A driver whose clients cannot be told apart gives the same one. The
 	// harness closes clients when the test ends; one may be closed before.
 	Client func() stock.Stock
-	// Now is the clock that the driver decides by.
+	// Now is the clock that the driver decides by. Tests allow it to run on between calls.
 	Now func() time.Time
 	// Advance moves that clock forward. nil: it cannot be moved.
 	Advance func(d time.Duration)
