@@ -31,20 +31,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	c := &evidence{opts: o}
-	if err := c.settle(ctx); err != nil {
+	c, err := gather(ctx, &o)
+	if err != nil {
 		return nil, err
 	}
-	if err := c.readShards(ctx); err != nil {
-		return nil, err
-	}
-	if err := c.readQueue(ctx); err != nil {
-		return nil, err
-	}
-	if err := c.readFast(ctx); err != nil {
-		return nil, err
-	}
-	c.merge()
 	report := &Report{At: time.Now().UTC().Truncate(time.Second), Orders: len(c.orders)}
 	for _, rule := range rules {
 		f := &finding{rule: Rule{Name: rule.name}}
@@ -52,6 +42,24 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		report.Rules = append(report.Rules, f.result())
 	}
 	return report, nil
+}
+
+// gather reads everything, again if the server moved meanwhile, as long as the options allow: even at rest it sends a
+// heartbeat through its queue now and then.
+func gather(ctx context.Context, o *Options) (*evidence, error) {
+	deadline := time.Now().Add(o.Settle)
+	for {
+		c := &evidence{opts: *o}
+		for _, read := range []func(context.Context) error{c.settle, c.readShards, c.readQueue, c.readFast} {
+			if err := read(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if c.fast == nil || c.fast.moving() == "" || time.Now().After(deadline) {
+			c.merge()
+			return c, nil
+		}
+	}
 }
 
 func (o *Options) validate() error {

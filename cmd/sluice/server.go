@@ -201,18 +201,9 @@ func (s *Server) openOps(context.Context) (err error) {
 
 func (s *Server) openGateway(ctx context.Context) error {
 	s.gateway = gateway.New(s.config.GatewayOptions(s.secrets), gateway.Deps{
-		Placer: s.engine, Catalogue: s.engine, Orders: s.store, Canceller: canceller{s.lifecycle}, Log: s.log})
+		Placer: s.engine, Catalogue: s.engine, Orders: s.store, Canceller: s.lifecycle, Log: s.log})
 	s.report("gateway", func() any { return s.gateway.Stats() })
 	return listenError("gateway.listen", s.config.Gateway.Listen, s.gateway.Start(ctx))
-}
-
-// canceller is lifecycle as the gateway wants it.
-type canceller struct{ *lifecycle.Lifecycle }
-
-// Cancel tells whether this call changed the order, which is nil if this user has none of that id.
-func (c canceller) Cancel(ctx context.Context, u order.UserID, id order.ID) (o *order.Order, changed bool, err error) {
-	o, result, err := c.Lifecycle.Cancel(ctx, u, id)
-	return o, result == lifecycle.Cancelled, err
 }
 
 // listenError says in plain words what a person can do about an address that cannot be listened on.
