@@ -19,10 +19,12 @@ func (w *world) racing(calls []*stock.ReserveCall) map[order.ID]stock.Outcome {
 	}
 	close(todo)
 	outcomes := map[order.ID]stock.Outcome{}
+	start := make(chan struct{})
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
+			<-start
 			for call := range todo {
 				res, err := clients[i%2].Reserve(w.ctx, call)
 				if err != nil {
@@ -37,6 +39,7 @@ func (w *world) racing(calls []*stock.ReserveCall) map[order.ID]stock.Outcome {
 			}
 		})
 	}
+	close(start)
 	wg.Wait()
 	return outcomes
 }
@@ -58,18 +61,26 @@ func count(outcomes map[order.ID]stock.Outcome) map[order.Code]int {
 	return n
 }
 
-// 10,000 buyers, 100 units: 100 orders, and every one of them is in the outbox once.
+// 10,000 buyers, 100 units: 100 orders, and every one of them is in the outbox once. The same for 5,000 units, where
+// the race lasts longer.
 func testRaceForUnits(w *world) {
-	w.open(limited(1, 100, 1))
+	for _, units := range []int{100, 5_000} {
+		w.raceForUnits(units)
+		w.e++
+	}
+}
+
+func (w *world) raceForUnits(units int) {
+	w.open(limited(1, int64(units), 1))
 	var requests []stock.Request
 	for user := range order.UserID(10_000) {
 		requests = append(requests, w.request(user+1, 1, line(1, 1)))
 	}
 	outcomes := w.racing(w.chunks(requests, 7))
-	w.want("codes", count(outcomes), map[order.Code]int{order.Accepted: 100, order.SoldOut: 9_900})
+	w.want("codes", count(outcomes), map[order.Code]int{order.Accepted: units, order.SoldOut: 10_000 - units})
 	c := w.contents()
 	w.want("left", c.Left, map[order.OfferID]int64{1: 0})
-	w.want("buyers", len(c.Buyers[1]), 100)
+	w.want("buyers", len(c.Buyers[1]), units)
 	records := 0
 	for _, r := range requests {
 		if out := outcomes[r.Order]; out.Code == order.Accepted {
