@@ -106,7 +106,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	watch, g.stop = context.WithCancel(context.Background())
 	g.goroutine.Go(func() { g.watchParked(watch) })
 	g.goroutine.Go(func() {
-		if err := g.server.Serve(lingeringListener{l}); err != nil {
+		if err := g.server.Serve(lingeringListener{l}); err != nil && !errors.Is(err, net.ErrClosed) {
 			g.deps.Log.Error("the public listener has failed", "error", err)
 		}
 	})
@@ -125,6 +125,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 	}
 	g.hub.drain()
 	err := g.server.ShutdownWithContext(ctx)
+	_ = g.listener.Close() // a server that has not begun to serve does not know it; otherwise it is closed already
 	g.stop()
 	if err != nil && errors.Is(err, ctx.Err()) {
 		return fmt.Errorf("gateway: close: %w", err)
