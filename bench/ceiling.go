@@ -29,7 +29,7 @@ func ServeCeiling(ctx context.Context, o CeilingOptions, out io.Writer) error {
 		return fmt.Errorf("ceiling: %w", err)
 	}
 	s := &fasthttp.Server{
-		Handler: ceilingHandler(o.AnswerBytes), Name: "ceiling", MaxRequestBodySize: 16 << 10,
+		Handler: ceilingHandler(o.AnswerBytes), MaxRequestBodySize: 16 << 10,
 		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		NoDefaultDate: true, NoDefaultServerHeader: true,
 	}
@@ -50,7 +50,12 @@ func ServeCeiling(ctx context.Context, o CeilingOptions, out io.Writer) error {
 
 func ceilingHandler(size int) fasthttp.RequestHandler {
 	const head = "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 000\r\n\r\n"
-	body := []byte(`{"id":"1","status":"pending","details":"` + strings.Repeat("x", max(0, size-len(head)-42)) + `"}`)
+	const begin, end = `{"id":"1","status":"pending","details":"`, `"}`
+	length := size - len(head)
+	if length > 999 {
+		length--
+	}
+	body := []byte(begin + strings.Repeat("x", max(0, length-len(begin)-len(end))) + end)
 	return func(ctx *fasthttp.RequestCtx) {
 		if !bytes.HasPrefix(ctx.PostBody(), []byte("{")) {
 			ctx.SetStatusCode(fasthttp.StatusBadRequest)

@@ -39,6 +39,9 @@ func (r *runner) ceilingOf(ctx context.Context, connections int, reqs *load.Requ
 	}
 	r.quietAfter(round)
 	round.Ceiling, round.CeilingTime = out.rate, &out.answer
+	if round.Sent.Sent == 0 { // the bare server alone
+		round.Sent, round.Seconds = out.counts, (out.last - out.first).Seconds()
+	}
 	if round.Ceiling > 0 {
 		round.Share = round.Rate / round.Ceiling
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,9 @@ type child struct {
 	addrs map[string]string // of its ready line: gateway, ops
 	log   bytes.Buffer      // what it said on standard error; read after its end
 	ended chan error
+
+	once    sync.Once
+	stopErr error
 }
 
 // readyWait bounds the time until a child says that it is ready, stopWait that until it has stopped.
@@ -78,8 +82,13 @@ func parseReady(s string) map[string]string {
 	return addrs
 }
 
-// stop ends the child gracefully and says what it said if it did not end well.
+// stop ends the child gracefully and says what it said if it did not end well. Later calls say the same.
 func (c *child) stop() error {
+	c.once.Do(func() { c.stopErr = c.end() })
+	return c.stopErr
+}
+
+func (c *child) end() error {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case err := <-c.ended:

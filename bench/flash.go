@@ -72,15 +72,7 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	if err != nil {
 		return nil, err
 	}
-	stopped := false
-	stop := func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
-		return s.stop()
-	}
-	defer func() { _ = stop() }()
+	defer func() { _ = s.stop() }()
 	units := r.o.Units
 	if units == 0 {
 		units = int64(r.o.Orders) * 2
@@ -96,7 +88,7 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	if err := r.sell(ctx, s, so, reqs, round); err != nil {
 		return nil, err
 	}
-	if err := stop(); err != nil {
+	if err := s.stop(); err != nil {
 		return nil, err
 	}
 	if so.rate > 0 || r.o.Minute || s.child == nil {

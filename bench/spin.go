@@ -12,28 +12,30 @@ import (
 func spin() float64 {
 	const length, gap = 100 * time.Millisecond, 100 * time.Microsecond
 	cores := runtime.NumCPU()
-	lost := make([]time.Duration, cores)
+	lost := make([]float64, cores)
 	var wg sync.WaitGroup
 	for i := range cores {
 		wg.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			start := time.Now()
-			for last := start; last.Sub(start) < length; {
+			last, missing := start, time.Duration(0)
+			for last.Sub(start) < length {
 				now := time.Now()
 				if d := now.Sub(last); d > gap {
-					lost[i] += d
+					missing += d
 				}
 				last = now
 			}
+			lost[i] = float64(missing) / float64(last.Sub(start))
 		})
 	}
 	wg.Wait()
-	var sum time.Duration
-	for _, d := range lost {
-		sum += d
+	sum := 0.0
+	for _, share := range lost {
+		sum += share
 	}
-	return float64(sum) / float64(length*time.Duration(cores))
+	return sum / float64(cores)
 }
 
 // Thresholds of a quiet machine, before and after a run.

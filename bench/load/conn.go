@@ -31,23 +31,30 @@ func (c *conn) loop() {
 		if r.o.Pick != nil {
 			at = int64(r.o.Pick(int(i)))
 		}
-		intended := c.await(i)
+		intended, due := c.await(i)
+		if !due {
+			return
+		}
 		if !c.one(&r.list[i], r.reqs.Bytes(int(at)), intended) && !c.reconnect() {
 			return
 		}
 	}
 }
 
-// await sleeps until send i is due and returns that moment; without a rate, now.
-func (c *conn) await(i int64) time.Duration {
+// await sleeps until send i is due and returns that moment; negative without a rate. due is false if the run was stopped
+// before.
+func (c *conn) await(i int64) (intended time.Duration, due bool) {
 	if c.r.o.Rate <= 0 {
-		return -1
+		return -1, true
 	}
-	due := time.Duration(float64(i) / c.r.o.Rate * float64(time.Second))
+	intended = time.Duration(float64(i) / c.r.o.Rate * float64(time.Second))
 	for {
-		wait := due - time.Since(c.r.start)
-		if wait <= 0 || c.r.stop.Load() {
-			return due
+		wait := intended - time.Since(c.r.start)
+		if wait <= 0 {
+			return intended, true
+		}
+		if c.r.stop.Load() {
+			return 0, false
 		}
 		time.Sleep(min(wait, 100*time.Millisecond))
 	}

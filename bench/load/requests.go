@@ -88,7 +88,7 @@ func (r *Requests) Bytes(i int) []byte { return r.data[i*r.stride : (i+1)*r.stri
 // User is the buyer of request i.
 func (r *Requests) User(i int) order.UserID {
 	const from = 1e17
-	return order.UserID(from + order.SplitMix64(r.spec.Seed+uint64(i%r.spec.Users))%(9*from))
+	return order.UserID(from + order.SplitMix64(order.SplitMix64(r.spec.Seed)+uint64(i%r.spec.Users))%(9*from))
 }
 
 // Key is the idempotency key of request i; empty if the requests have none.
@@ -118,7 +118,7 @@ func (r *Requests) Write(path string) error {
 func appendKey(b []byte, seed uint64, i int) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, "key-"...)
-	h := order.SplitMix64(seed ^ 0x6b6579 ^ uint64(i)<<1)
+	h := order.SplitMix64(order.SplitMix64(^seed) + uint64(i))
 	for shift := 60; shift >= 0; shift -= 4 {
 		b = append(b, hex[h>>shift&15])
 	}

@@ -46,6 +46,9 @@ func (r *Result) Done() bool { return r.done }
 // Accepted tells whether it was answered with an order.
 func (r *Result) Accepted() bool { return r.Code >= 200 && r.Code < 300 }
 
+// Unknown tells whether it may or may not have had an effect: 504, or no answer.
+func (r *Result) Unknown() bool { return r.Code == 0 || r.Code == 504 }
+
 // Sent and Answered are moments after the start of the run.
 func (r *Result) Sent() time.Duration     { return time.Duration(r.sent) * time.Microsecond }
 func (r *Result) Answered() time.Duration { return time.Duration(r.answered) * time.Microsecond }
@@ -90,7 +93,7 @@ func (r *Results) Count() Counts {
 		switch {
 		case x.Accepted():
 			c.Accepted++
-		case x.Code == 0 || x.Code == 504:
+		case x.Unknown():
 			c.Unknown++
 		default:
 			refused[x.Reason]++

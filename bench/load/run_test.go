@@ -176,8 +176,8 @@ func TestStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := res.Count(); c.Sent > 100 {
-		t.Errorf("%+v", c)
+	if c := res.Count(); c.Sent > 100 || int64(c.Sent) != res.Latency(func(*Result) bool { return true }).TotalCount() {
+		t.Errorf("%+v: requests that were not due when the run was stopped were sent", c)
 	}
 	begun := time.Now()
 	run(t, Options{Addr: addr, Connections: 2, Rate: 10, Duration: 200 * time.Millisecond}, reqs)
