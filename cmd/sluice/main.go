@@ -1,5 +1,13 @@
 // Command sluice is the whole product: the server, and the tools around it. Each command has a file of its own; they
 // share the flags -c and --set, which say where the configuration comes from.
+//
+// # Goroutines
+//
+//	signals     one, for the life of the process: the first signal ends the context, the second the process
+//	node lease  one while the server runs (lease.go): renews the node number; Server.Close waits for it
+//
+// The stages start their own. Server.Start opens them in the order of what stands on what, Server.Close stops them in
+// the order in which orders flow.
 package main
 
 import (

@@ -80,9 +80,16 @@ func (c catalogue) Sellable(o *order.Offer) bool {
 		return false
 	}
 	known := e.Offer(o.ID)
-	return known != nil && slices.ContainsFunc(e.Ready(), func(p engine.PartitionState) bool {
+	return known != nil && shows(&known.Offer, o) && slices.ContainsFunc(e.Ready(), func(p engine.PartitionState) bool {
 		return p.Partition == known.Partition && p.State == "open" && p.Applied >= o.Created
 	})
+}
+
+// shows tells whether the catalogue's offer has what an edit wrote. A lowered total takes effect with a rebuild, before
+// or after this look.
+func shows(known, edited *order.Offer) bool {
+	return known.Title == edited.Title && known.PriceVersion >= edited.PriceVersion && known.Opens == edited.Opens &&
+		known.Closes == edited.Closes && (known.Total == edited.Total || known.Total == edited.Wanted)
 }
 
 // fastStock reads the fast stock of every partition for the auditor. A partition that is not open has its state only.

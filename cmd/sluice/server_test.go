@@ -1,248 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
-	"net/http"
-	"os"
-	"os/exec"
+	"net"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"sluice/bench/audit"
-	"sluice/configs"
+	"golang.org/x/sys/unix"
+
 	"sluice/engine/order"
-	"sluice/gateway"
 )
-
-// TestMain lets the test binary be the program: a test that needs a process of its own, to kill it, starts itself.
-func TestMain(m *testing.M) {
-	if os.Getenv("SLUICE_TEST_PROGRAM") != "" {
-		os.Exit(run(os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
-
-// shop is a server under test as its users see it: two addresses and the secrets.
-type shop struct {
-	t            *testing.T
-	dir          string
-	gateway, ops string
-	secrets      *configs.Secrets
-}
-
-// config is a configuration on free ports with its data in dir.
-func config(t *testing.T, dir string, set ...string) (*configs.Config, *drivers) {
-	t.Helper()
-	s := settings{set: append([]string{"data_dir=" + dir, "gateway.listen=127.0.0.1:0", "ops.listen=127.0.0.1:0"}, set...)}
-	c, d, err := s.load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, d
-}
-
-// open starts a server in this process. stop ends it, gracefully; the test's end does too.
-func open(t *testing.T, dir string, set ...string) (s *shop, stop func()) {
-	t.Helper()
-	c, d := config(t, dir, set...)
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	server := NewServer(c, d, nil, log)
-	err := server.Start(t.Context())
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		ctx, cancel := context.WithTimeout(context.Background(), stopWait)
-		defer cancel()
-		if err := server.Close(ctx); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &shop{t: t, dir: dir, gateway: "http://" + server.gateway.Addr(), ops: "http://" + server.ops.Addr(), secrets: server.secrets}, stop
-}
-
-// process is a server in a process of its own.
-type process struct {
-	*shop
-	cmd    *exec.Cmd
-	out    *bufio.Reader
-	errors bytes.Buffer
-}
-
-// spawn starts `sluice serve` as a child and waits until it is ready.
-func spawn(t *testing.T, dir string, args ...string) *process {
-	t.Helper()
-	p := &process{cmd: program(t, append([]string{"serve", "--set", "data_dir=" + dir, "--set", "gateway.listen=127.0.0.1:0",
-		"--set", "ops.listen=127.0.0.1:0"}, args...)...)}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.cmd.Stderr = &p.errors
-	p.out = bufio.NewReader(out)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
-	line, err := p.out.ReadString('\n')
-	if err != nil {
-		_ = p.cmd.Wait()
-		t.Fatalf("the server ended before it was ready: %v\n%s", err, p.errors.String())
-	}
-	p.shop = &shop{t: t, dir: dir}
-	if _, err := fmt.Sscanf(line, "ready gateway=%s ops=%s\n", &p.gateway, &p.ops); err != nil {
-		t.Fatalf("the ready line is %q: %v", line, err)
-	}
-	p.gateway, p.ops = "http://"+p.gateway, "http://"+p.ops
-	c, _ := config(t, dir)
-	if p.secrets, err = c.LoadSecrets(nil, false); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// program is one run of the program.
-func program(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "SLUICE_TEST_PROGRAM=1")
-	return cmd
-}
-
-// end sends a signal and waits for the exit code, and that nothing but the ready line was printed.
-func (p *process) end(signal os.Signal) int {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(signal); err != nil {
-		p.t.Fatal(err)
-	}
-	rest, err := io.ReadAll(p.out)
-	if err != nil || len(rest) > 0 {
-		p.t.Errorf("more on standard output than the ready line: %q, %v", rest, err)
-	}
-	_ = p.cmd.Wait() // the exit code says it
-	return p.cmd.ProcessState.ExitCode()
-}
-
-// answer is what a call came to.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-// field is a top-level field of the JSON body as text.
-func (a *answer) field(name string) string {
-	var m map[string]any
-	if json.Unmarshal(a.body, &m) != nil || m[name] == nil {
-		return ""
-	}
-	return fmt.Sprint(m[name])
-}
-
-func (a *answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
-
-func (s *shop) try(method, url, token, body string, headers ...string) (*answer, error) {
-	req, err := http.NewRequestWithContext(context.WithoutCancel(s.t.Context()), method, url, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	b, err := io.ReadAll(res.Body)
-	return &answer{res.StatusCode, res.Header, b}, err
-}
-
-// must makes a call and fails the test unless the status is the wanted one.
-func (s *shop) must(status int, method, url, token, body string, headers ...string) *answer {
-	s.t.Helper()
-	a, err := s.try(method, url, token, body, headers...)
-	if err != nil {
-		s.t.Fatalf("%s %s: %v", method, url, err)
-	}
-	if a.status != status {
-		s.t.Fatalf("%s %s %s: %v, want %d", method, url, body, a, status)
-	}
-	return a
-}
-
-func (s *shop) token(user order.UserID) string {
-	return gateway.MintToken(s.secrets.JWT, user, time.Now().Add(time.Hour))
-}
-
-// offer creates an offer of total units and returns its id.
-func (s *shop) offer(kind string, total, limit int) string {
-	s.t.Helper()
-	body := fmt.Sprintf(`{"shop_id":"1","sku":"s","title":"t","kind":%q,"unit_price":250,"currency":"CNY","total":%d,"per_user_limit":%d}`,
-		kind, total, limit)
-	return s.must(201, "POST", s.ops+"/ops/offers", s.secrets.OpsToken, body).field("id")
-}
-
-func line(offer string, quantity int) string {
-	return fmt.Sprintf(`{"items":[{"offer_id":%q,"quantity":%d}]}`, offer, quantity)
-}
-
-// remaining waits until the units left of an offer are what they should be.
-func (s *shop) remaining(offer, want string) {
-	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		a := s.must(200, "GET", s.gateway+"/v1/offers/"+offer, "", "")
-		if got := a.field("remaining"); got == want {
-			return
-		} else if time.Now().After(deadline) {
-			s.t.Fatalf("remaining of offer %s is %s, want %s", offer, got, want)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// audited runs the auditor over the files, and over fast stock while the server runs.
-func (s *shop) audited(running bool) {
-	s.t.Helper()
-	c, d := config(s.t, s.dir)
-	places, err := shardPlaces(c, s.secrets)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	o := audit.Options{Shards: places, QueueFile: d.queueFile(c), Settle: 10 * time.Second}
-	if running {
-		o.OpsURL, o.OpsToken = s.ops, s.secrets.OpsToken
-	}
-	report, err := audit.Run(s.t.Context(), o)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if !report.Passed() {
-		var text bytes.Buffer
-		_ = report.Text(&text) // to memory
-		s.t.Fatalf("the audit has failed:\n%s", text.String())
-	}
-}
 
 func TestOrderLife(t *testing.T) {
 	t.Parallel()
@@ -273,6 +46,9 @@ func TestOrderLife(t *testing.T) {
 	if a := s.must(200, "GET", s.gateway+"/v1/orders/"+id, alice, ""); a.field("status") != "cancelled" {
 		t.Errorf("cancelled: %v", a)
 	}
+	s.metrics(map[string]string{"sluice_orders_accepted_total": "2", "sluice_orders_stored_total": "2",
+		`sluice_orders_rejected_total{by="guard"}`: "0", `sluice_requests_refused_total{reason="over_limit"}`: "1",
+		`sluice_queue_lag_seconds{kind="flash"}`: "", "sluice_config_generation": "1", "sluice_ready": "1"})
 	s.audited(true)
 	stop()
 	s.audited(false)
@@ -330,7 +106,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	_, stop := open(t, dir)
 	c, d := config(t, dir)
-	second := NewServer(c, d, nil, slog.New(slog.DiscardHandler))
+	second := NewServer(c, d, nil, quiet)
 	err := second.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "is in use by another sluice (process ") {
 		t.Errorf("second server: %v", err)
@@ -349,7 +125,7 @@ func TestPortInUse(t *testing.T) {
 	for _, path := range []string{"gateway.listen", "ops.listen"} {
 		addr := strings.TrimPrefix(first.gateway, "http://")
 		c, d := config(t, t.TempDir(), path+"="+addr)
-		s := NewServer(c, d, nil, slog.New(slog.DiscardHandler))
+		s := NewServer(c, d, nil, quiet)
 		err := s.Start(t.Context())
 		if err == nil || !strings.Contains(err.Error(), path+" "+addr+" is in use by another program") {
 			t.Errorf("%s: %v", path, err)
@@ -366,7 +142,7 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	p := spawn(t, dir)
 	offer := p.offer("normal", 1000, 0)
-	accepted := p.rush(offer, func() { time.Sleep(300 * time.Millisecond); p.end(syscall.SIGKILL) })
+	accepted := p.rush(offer, dying, func() { p.end(syscall.SIGKILL) })
 	if len(accepted) == 0 {
 		t.Fatal("no order was accepted before the kill: the test shows nothing")
 	}
@@ -382,8 +158,7 @@ func TestGracefulStop(t *testing.T) {
 	dir := t.TempDir()
 	p := spawn(t, dir)
 	offer := p.offer("normal", 100_000, 0)
-	accepted := p.rush(offer, func() {
-		time.Sleep(300 * time.Millisecond)
+	accepted := p.rush(offer, stopping, func() {
 		if code := p.end(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d\n%s", code, p.errors.String())
 		}
@@ -398,5 +173,104 @@ func TestGracefulStop(t *testing.T) {
 	}
 	s, _ := open(t, dir)
 	s.stored(accepted)
+	s.audited(true)
+}
+
+// TestSecondSignal: a stop that cannot end, because a request never arrives whole, is ended by a second signal.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	p := spawn(t, t.TempDir(), "--set", "gateway.read_timeout=1h")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.gateway, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.Write([]byte("POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")); err != nil {
+		t.Fatal(err)
+	}
+	p.must(200, "GET", p.gateway+"/v1/offers", "", "") // the half request was sent before this one
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	p.says("msg=stopping")
+	began := time.Now()
+	if code := p.end(syscall.SIGTERM); code != 1 || time.Since(began) > 5*time.Second {
+		t.Errorf("exit code %d after %v", code, time.Since(began))
+	}
+	p.says("second signal")
+}
+
+// TestFullDisk: without room new orders are turned away, and everything else goes on.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	// More than is free, but not twice as much: the queue's own floor, which is half, leaves room for the barriers.
+	floor := fs.Bavail * uint64(fs.Bsize) / 2 * 3
+	s, _ := open(t, dir, fmt.Sprint("disk.free_bytes_min=", floor))
+	offer := s.offer("normal", 5, 0)
+	a := s.must(503, "POST", s.gateway+"/v1/orders", s.token(1), line(offer, 1))
+	if a.field("code") != "overloaded" || a.header.Get("Retry-After") == "" {
+		t.Errorf("on a full disk: %v", a)
+	}
+	s.must(200, "GET", s.gateway+"/v1/offers/"+offer, "", "")
+}
+
+// TestKinds: a process that sells flash offers only is ready with the flash partitions alone.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, t.TempDir(), "engine.kinds=flash")
+	s.must(201, "POST", s.gateway+"/v1/orders?wait=5", s.token(1), line(s.offer("flash", 5, 1), 1))
+	ready := s.must(200, "GET", s.ops+"/ops/stock", s.secrets.OpsToken, "")
+	if bytes.Contains(ready.body, []byte(`"kind":"normal"`)) || !bytes.Contains(ready.body, []byte(`"kind":"flash"`)) {
+		t.Errorf("partitions of a flash process: %v", ready)
+	}
+}
+
+// TestConfigIsMasked: no secret is shown.
+func TestConfigIsMasked(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, t.TempDir())
+	for _, path := range []string{"/ops/config", "/ops/stats", "/metrics"} {
+		a := s.must(200, "GET", s.ops+path, s.secrets.OpsToken, "")
+		for _, secret := range []string{s.secrets.JWT, s.secrets.OpsToken, s.secrets.ServiceToken} {
+			if bytes.Contains(a.body, []byte(secret)) {
+				t.Errorf("%s shows a secret", path)
+			}
+		}
+	}
+	a := s.must(200, "GET", s.ops+"/ops/config", s.secrets.OpsToken, "")
+	if !bytes.Contains(a.body, []byte(`{"name":"gateway.listen","value":"127.0.0.1:0","hot":false,"source":"--set"}`)) {
+		t.Errorf("effective configuration: %v", a)
+	}
+}
+
+// TestRebuild: an operator's rebuild gives every partition a new epoch and keeps what is sold.
+func TestRebuild(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, t.TempDir())
+	offer := s.offer("normal", 10, 5)
+	s.must(201, "POST", s.gateway+"/v1/orders?wait=5", s.token(1), line(offer, 4))
+	before := s.epochs()
+	s.must(404, "POST", s.ops+"/ops/rebuild", s.secrets.OpsToken, `{"partitions":[99]}`)
+	s.must(202, "POST", s.ops+"/ops/rebuild", s.secrets.OpsToken, "")
+	if !await(func() bool {
+		rebuilt := 0
+		for p, epoch := range s.epochs() {
+			if epoch != "" && epoch != before[p] {
+				rebuilt++
+			}
+		}
+		return rebuilt == len(before)
+	}) {
+		t.Fatalf("epochs before %v, after %v", before, s.epochs())
+	}
+	if over := s.must(409, "POST", s.gateway+"/v1/orders", s.token(1), line(offer, 2)); over.field("code") != "over_limit" {
+		t.Errorf("the limit after a rebuild: %v", over)
+	}
+	s.remaining(offer, "6")
 	s.audited(true)
 }

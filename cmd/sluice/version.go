@@ -8,8 +8,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker for releases.
-var version = "dev"
+// version and revision are set by the linker for releases: -ldflags "-X main.version=1.2.3 -X main.revision=abcdef".
+var (
+	version  = "dev"
+	revision = ""
+)
 
 func newVersion() *cobra.Command {
 	return &cobra.Command{
@@ -27,18 +30,21 @@ func newVersion() *cobra.Command {
 // commit is the commit that the binary was built from, marked when the tree had changes; "unknown" if the build did not
 // record it.
 func commit() string {
+	if revision != "" {
+		return revision
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	revision, changed := "unknown", ""
+	built, changed := "unknown", ""
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision" && len(s.Value) >= 12:
-			revision = s.Value[:12]
+			built = s.Value[:12]
 		case s.Key == "vcs.modified" && s.Value == "true":
 			changed = "+changes"
 		}
 	}
-	return revision + changed
+	return built + changed
 }

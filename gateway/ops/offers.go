@@ -3,7 +3,6 @@ package ops
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -46,7 +45,7 @@ func (s *Server) remaining(o *order.Offer) int64 {
 	return o.Total - o.Sold
 }
 
-// sellableWait is how long an answer to a creation waits for this process to be able to sell the offer.
+// sellableWait is how long an answer to an edit waits for this process to sell the offer so.
 const sellableWait = 2 * time.Second
 
 // awaitSellable waits until this process can sell every offer. The commit has happened: when it takes too long, the
@@ -178,7 +177,8 @@ func (s *Server) changeOffer(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.log.Info("offer changed", "offer", id, "change", json.RawMessage(bytes.TrimSpace(b)))
+	s.log.Info("offer changed", "offer", id, "change", string(bytes.TrimSpace(b)))
+	s.awaitSellable(r.Context(), []order.Offer{o}) // so that who reads it next sees the change
 	return http.StatusOK, show(&o, s.remaining(&o)), nil
 }
 
@@ -192,6 +192,7 @@ func (s *Server) closeOffer(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	s.log.Info("offer closed", "offer", id)
+	s.awaitSellable(r.Context(), []order.Offer{o})
 	return http.StatusOK, show(&o, s.remaining(&o)), nil
 }
 

@@ -67,7 +67,7 @@ type Catalogue interface {
 	Offer(id order.OfferID) (o order.Offer, left int64, ok bool)
 	// Offers lists all of them in the order of their ids, without the units left.
 	Offers() []order.Offer
-	// Sellable tells whether this process can sell the offer as it is in o: the stock log is applied up to its creation.
+	// Sellable tells whether this process sells the offer as it is in o: the catalogue has it so, and fast stock knows it.
 	Sellable(o *order.Offer) bool
 }
 

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// cli runs one command in this process against a running server and returns what it printed.
+func cli(t *testing.T, s *shop, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	root := newRoot()
+	root.SetOut(&out)
+	root.SetErr(&errs)
+	if s != nil {
+		args = append(args, "--set", "data_dir="+s.dir, "--set", "ops.listen="+strings.TrimPrefix(s.ops, "http://"))
+	}
+	root.SetArgs(args)
+	err = root.ExecuteContext(t.Context())
+	return out.String(), errs.String(), err
+}
+
+func TestOfferCommands(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, t.TempDir())
+	must := func(args ...string) string {
+		t.Helper()
+		out, errs, err := cli(t, s, args...)
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, errs)
+		}
+		return out
+	}
+	out := must("offer", "create", "--sku", "phone-1", "--title", "Phone", "--kind", "flash", "--price", "99900", "--total", "100",
+		"--limit", "1", "--opens", "1h")
+	if !strings.Contains(out, `"state": "upcoming"`) || !strings.Contains(out, `"id": "1"`) {
+		t.Errorf("create: %s", out)
+	}
+	if out = must("offer", "update", "1", "--title", "Phone 2", "--total", "120"); !strings.Contains(out, `"total": 120`) {
+		t.Errorf("update: %s", out)
+	}
+	if out = must("offer", "update", "1", "--opens", "none"); strings.Contains(out, "opens_at") || !strings.Contains(out, `"state": "open"`) {
+		t.Errorf("update without a window: %s", out)
+	}
+	if out = must("offer", "list"); !regexp.MustCompile(`(?m)^1 +flash +open +\d+ +120 +1 +99900 CNY .*Phone 2$`).MatchString(out) {
+		t.Errorf("list: %s", out)
+	}
+	if out = must("offer", "list", "--json", "--kind", "normal"); out != "" {
+		t.Errorf("list of normal offers: %s", out)
+	}
+	if out = must("offer", "close", "1"); !strings.Contains(out, `"state": "closed"`) {
+		t.Errorf("close: %s", out)
+	}
+	token := strings.TrimSpace(must("token", "--user", "7"))
+	placed := s.must(201, "POST", s.gateway+"/v1/orders?wait=5", token, line(s.offer("normal", 5, 0), 1))
+	if out = must("order", "get", placed.field("id")); !strings.Contains(out, `"user_id": "7"`) {
+		t.Errorf("order get: %s", out)
+	}
+	service := strings.TrimSpace(must("token", "--service"))
+	s.must(200, "GET", s.gateway+"/v1/orders/"+placed.field("id"), service, "", "Sluice-User", "7")
+	if out = must("audit"); !strings.Contains(out, "audit passed") || !strings.Contains(out, "fast stock + live units = total") {
+		t.Errorf("audit: %s", out)
+	}
+}
+
+func TestOfferImport(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, t.TempDir())
+	table := filepath.Join(t.TempDir(), "offers.csv")
+	if err := os.WriteFile(table, []byte("sku,title,kind,unit_price,currency,total,shop_id,opens_at\n"+
+		"a,A,normal,100,CNY,10,2,\nb,\"B, b\",flash,5,CNY,10,2,10s\nc,C,none,1,CNY,1,2,\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, err := cli(t, s, "offer", "import", table)
+	if !errors.Is(err, errSaid) || !strings.Contains(errs, "line 4: ") || !strings.Contains(errs, "kind must be") ||
+		out != "2 offers created, 1 refused\n" {
+		t.Errorf("import: %v\n%s%s", err, out, errs)
+	}
+	lines := filepath.Join(t.TempDir(), "offers.ndjson")
+	if err := os.WriteFile(lines, []byte(strings.Repeat(
+		`{"shop_id":"3","sku":"x","title":"X","kind":"normal","unit_price":1,"currency":"CNY","total":1}`+"\n\n", 1200)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, err = cli(t, s, "offer", "import", lines); err != nil || out != "1200 offers created, 0 refused\n" {
+		t.Errorf("import: %v\n%s%s", err, out, errs)
+	}
+	out, _, err = cli(t, s, "offer", "list", "--shop", "3", "--json")
+	if err != nil || strings.Count(out, "\n") != 1200 {
+		t.Errorf("list has %d lines, %v", strings.Count(out, "\n"), err)
+	}
+}
+
+// TestCommandMistakes is what people get wrong on the command line, and the words that must help them.
+func TestCommandMistakes(t *testing.T) {
+	t.Parallel()
+	empty := "data_dir=" + t.TempDir()
+	running, _ := open(t, t.TempDir())
+	for _, c := range []struct {
+		server *shop
+		args   string
+		want   string
+	}{
+		{nil, "token --user 7 --set " + empty, "start `sluice serve` once, which generates them"},
+		{nil, "token", "at least one of the flags in the group [user service]"},
+		{nil, "offer list --set " + empty, "no secrets yet"},
+		{nil, "serve --set gateway.lisen=1", "did you mean gateway.listen?"},
+		{nil, "serve --role persist", "this version has the role all only"},
+		{nil, "serve --kinds flsh", "must be normal or flash"},
+		{nil, "serve extra", "unknown command"},
+		{nil, "serve --set gateway.listen=0.0.0.0:0 --set " + empty, "which other machines can reach: set SLUICE_JWT_SECRET"},
+		{nil, "serve --set store.dialect=oracle", "store.dialect must be sqlite or mysql"},
+		{nil, "check --set store.dialect=mysql", "is not a MySQL data source name"},
+		{nil, "check --set store.dialect=mysql --set store.shards=u:p@tcp(h)/d", "entry 0 holds a password"},
+		{nil, "check --set store.dialect=mysql --set store.shards=u@tcp(h)/", "entry 0 names no database"},
+		{nil, "check --set store.shards=a.db,a.db", "names one shard twice"},
+		{nil, "check --set store.shards=", "store.shards must name at least one shard"},
+		{nil, "check --set store.virtual_shards=1,2", "must be empty or have 256 entries"},
+		{nil, "check --set stock.driver=redisstock", "stock.driver must be memstock"},
+		{nil, "check --set queue.driver=kafka", "queue.driver must be sqlitequeue"},
+		{nil, "check --set engine.in_flight=2", "engine.in_flight must be 1 with memstock"},
+		{nil, "bench nothing", "unknown scenario"},
+		{nil, "audit --set " + empty, "no such file"},
+		{running, "token --user 0", "--user must be a positive number"},
+		{running, "token --user 7 --ttl -1s", "--ttl must be positive"},
+		{running, "offer update 1", "nothing to change"},
+		{running, "offer update 99 --total 5", "offer_not_found"},
+		{running, "offer create --sku x", "title is required"},
+		{running, "offer create --price 1.5", "--price must be a whole number"},
+		{running, "offer create --opens tomorrow", "--opens must be a time such as"},
+		{running, "offer import offers.txt", "offers.txt"},
+		{running, "order get 5", "order_not_found"},
+		{running, "audit -o xml", "-o must be text or json"},
+	} {
+		_, _, err := cli(t, c.server, strings.Fields(c.args)...)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("sluice %s:\n got %v\nwant %s", c.args, err, c.want)
+		}
+	}
+	gone := &shop{dir: running.dir, ops: "http://127.0.0.1:1"}
+	if _, _, err := cli(t, gone, "offer", "list"); err == nil || !strings.Contains(err.Error(), "no server answers on the ops listener") {
+		t.Errorf("without a server: %v", err)
+	}
+}
+
+func TestConfigCommands(t *testing.T) {
+	t.Parallel()
+	out, _, err := cli(t, nil, "config", "--default")
+	if err != nil || !strings.HasPrefix(out, "# Sluice, the embedded default") {
+		t.Errorf("config --default: %v\n%s", err, out)
+	}
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, _, err = cli(t, nil, "check", "-c", file); err != nil || !strings.HasPrefix(out, "ok: ") {
+		t.Errorf("check of the printed default: %v\n%s", err, out)
+	}
+	if out, _, err = cli(t, nil, "config", "--set", "engine.deadline=3s"); err != nil || !strings.Contains(out, "deadline: 3s") {
+		t.Errorf("config: %v\n%s", err, out)
+	}
+	if out, _, err = cli(t, nil, "version"); err != nil || !strings.HasPrefix(out, "sluice ") {
+		t.Errorf("version: %v\n%s", err, out)
+	}
+}
+
+// TestDemo: what the demo prints can be pasted, and a second start does not fill the shop up.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for start := 1; start <= 2; start++ {
+		p := spawn(t, dir, "--demo")
+		p.says("the flash sale, which opens in")
+		text := p.errors.String()
+		token := regexp.MustCompile(`TOKEN=(\S+)`).FindStringSubmatch(text)
+		body := regexp.MustCompile(`-d '([^']+)'`).FindStringSubmatch(text)
+		if token == nil || body == nil {
+			t.Fatalf("nothing to paste:\n%s", text)
+		}
+		placed := p.must(201, "POST", p.gateway+"/v1/orders?wait=5", token[1], body[1])
+		p.must(200, "GET", p.gateway+"/v1/orders/"+placed.field("id"), token[1], "")
+		list := p.must(200, "GET", p.ops+"/ops/offers", p.secrets.OpsToken, "")
+		if got := bytes.Count(list.body, []byte(`"id":`)); got != 3+start {
+			t.Errorf("start %d: %d offers, want %d", start, got, 3+start)
+		}
+		if code := p.end(os.Interrupt); code != 0 {
+			t.Errorf("exit code %d\n%s", code, p.errors.String())
+		}
+	}
+}
+
+// TestStartIsInterrupted: a signal during the start ends it, and what was opened is closed.
+func TestStartIsInterrupted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c, d := config(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := NewServer(c, d, nil, quiet)
+	if err := s.Start(ctx); err == nil {
+		t.Error("started although it was stopped")
+	}
+	if err := s.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	_, stop := open(t, dir)
+	stop()
+}
