@@ -46,6 +46,8 @@ func TestPlanted(t *testing.T) {
 		{"sleep in a driver", checkCalls, "engine/stock/memstock/a.go", "func f() { time.Sleep(1) }", "time.Sleep"},
 		{"sleep on a fake clock", checkCalls, "engine/a_test.go", "func f() { synctest.Test(t, func() { time.Sleep(1) }) }", ""},
 		{"sleep beside a fake clock", checkCalls, "engine/a_test.go", "func f() { synctest.Test(t, g); time.Sleep(1) }", "time.Sleep"},
+		{"sleep in a loop that awaits", checkCalls, "engine/a_test.go", "func awaitOpen() { time.Sleep(1) }", ""},
+		{"driver that awaits", checkCalls, "engine/stock/memstock/a.go", "func awaitOpen() { time.Sleep(1) }", "time.Sleep"},
 		{"exit", checkCalls, "engine/a.go", "func f() { os.Exit(1) }", "only main"},
 		{"panic without BUG", checkPanics, "engine/a.go", `func f() { panic("oops: " + x) }`, "oops"},
 		{"formatted panic without BUG", checkPanics, "engine/a.go", `func f() { panic(fmt.Sprintf("oops %d", x)) }`, "oops"},

@@ -173,9 +173,11 @@ var sleepAllowed = []string{}
 
 // checkCalls: tests await and drivers leave waiting to others; only main exits.
 func checkCalls(f *file, report report) {
-	var fake []ast.Node // calls of synctest.Test: inside them the clock is fake, and sleeping is how time passes
+	// Inside a call of synctest.Test the clock is fake, and sleeping is how time passes. A function called await... is the
+	// place of its package where a condition is looked at again and again.
+	var fake []ast.Node
 	ast.Inspect(f.ast, func(n ast.Node) bool {
-		if isCall(n, "synctest.Test") {
+		if fn, ok := n.(*ast.FuncDecl); isCall(n, "synctest.Test") || f.test && ok && strings.HasPrefix(strings.ToLower(fn.Name.Name), "await") {
 			fake = append(fake, n)
 		}
 		if isCall(n, "time.Sleep") && (f.test || isDriver(f.pkg)) && !slices.Contains(sleepAllowed, f.path) &&
