@@ -50,7 +50,7 @@ func TestFlash(t *testing.T) {
 	for i, c := range report.Cases {
 		round := c.Rounds[0]
 		if round.Sent.Accepted != 2000 || round.Stored < 2000 || c.Rate <= 0 || round.Verdict != passed || round.Record == nil ||
-			round.Answer.Count != 2000 || round.DiskPerOrder <= 0 || round.MemoryPeak == 0 || len(round.Notes) > 0 {
+			round.Answer.Count != 2000 || round.DiskAtRest <= 0 || round.MemoryPeak == 0 || len(round.Notes) > 0 {
 			t.Errorf("%s: %+v", c.Name, round)
 		}
 		if maximum := i < 2; maximum != (c.Share > 0 && c.Ceiling > c.Rate) {

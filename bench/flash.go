@@ -72,7 +72,7 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = s.stop() }()
+	defer func() { _, _ = s.stop() }()
 	units := r.o.Units
 	if units == 0 {
 		units = int64(r.o.Orders) * 2
@@ -88,8 +88,12 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	if err := r.sell(ctx, s, so, reqs, round); err != nil {
 		return nil, err
 	}
-	if err := s.stop(); err != nil {
+	atRest, err := s.stop()
+	if err != nil {
 		return nil, err
+	}
+	if round.Stored > 0 {
+		round.DiskAtRest = float64(atRest) / float64(round.Stored)
 	}
 	if so.rate > 0 || r.o.Minute || s.child == nil {
 		return round, nil // a ceiling says something about a maximum only, and about this machine only
@@ -193,9 +197,6 @@ func (round *Round) server(s *server) {
 	}
 	round.MemoryAfter, round.MemoryPeak = memory(s.pid(), "VmRSS"), memory(s.pid(), "VmHWM")
 	round.Disk = disk(s.dir)
-	if round.Stored > 0 {
-		round.DiskPerOrder = float64(round.Disk) / float64(round.Stored)
-	}
 }
 
 func (r *runner) quietBefore(ctx context.Context, round *Round) {
@@ -210,10 +211,13 @@ func (r *runner) quietAfter(round *Round) {
 	round.Quiet = round.Quiet && lost < quietAfter
 }
 
-// startProfile profiles the server for as long as the load is expected to last at most; the function returned waits.
+// profileSeconds is how long the server is profiled from the beginning of the load.
+const profileSeconds = 5
+
+// startProfile profiles the server; the function returned waits until that is done.
 func (r *runner) startProfile(ctx context.Context, s *server) func() {
 	done := make(chan error, 1)
-	go func() { done <- s.ops.profile(ctx, 3, r.o.Profile) }()
+	go func() { done <- s.ops.profile(ctx, profileSeconds, r.o.Profile) }()
 	return func() {
 		if err := <-done; err != nil {
 			r.say("%v", err)

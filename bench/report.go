@@ -59,8 +59,8 @@ type Round struct {
 	MemoryBefore int64   `json:"rss_before_bytes,omitempty"`
 	MemoryAfter  int64   `json:"rss_after_bytes,omitempty"`
 	MemoryPeak   int64   `json:"rss_peak_bytes,omitempty"`
-	Disk         int64   `json:"disk_bytes,omitempty"`
-	DiskPerOrder float64 `json:"disk_bytes_per_order,omitempty"`
+	Disk         int64   `json:"disk_bytes,omitempty"` // write-ahead logs included
+	DiskAtRest   float64 `json:"disk_bytes_per_order_at_rest,omitempty"`
 	// A minute's first and last ten seconds, stored orders per second.
 	First10 float64       `json:"first_10s,omitempty"`
 	Last10  float64       `json:"last_10s,omitempty"`

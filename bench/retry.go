@@ -44,7 +44,7 @@ func (r *runner) storms(ctx context.Context, connections int) (*Round, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = s.stop() }()
+	defer func() { _, _ = s.stop() }()
 	keys := max(1, r.o.Orders/r.o.Copies)
 	offer, err := s.ops.createOffer(ctx, int64(keys), r.o.Limits[0])
 	if err != nil {
@@ -77,7 +77,8 @@ func (r *runner) storms(ctx context.Context, connections int) (*Round, error) {
 	if wrong := wrongKeys(res, keys, pick); wrong != "" {
 		round.Notes, round.Verdict = append(round.Notes, wrong), failed
 	}
-	return round, nil
+	_, err = s.stop()
+	return round, err
 }
 
 // wrongKeys says what is wrong with the answers to repeated keys, or "": every key has one order, which every answer names,

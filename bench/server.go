@@ -105,16 +105,18 @@ func (s *server) audit(ctx context.Context, history []audit.Entry) (*audit.Repor
 	return report, nil
 }
 
-// stop ends a child and removes its directory; somebody's server stays as it is.
-func (s *server) stop() error {
+// stop ends a child and removes its directory; somebody's server stays as it is. atRest is the space that the directory
+// took when the child had ended.
+func (s *server) stop() (atRest int64, err error) {
 	if s.child == nil {
-		return nil
+		return 0, nil
 	}
-	err := s.child.stop()
+	err = s.child.stop()
+	atRest = disk(s.dir)
 	if s.keep {
-		return err
+		return atRest, err
 	}
-	return errors.Join(err, os.RemoveAll(s.dir))
+	return atRest, errors.Join(err, os.RemoveAll(s.dir))
 }
 
 // pid is that of a child, 0 of somebody's server.

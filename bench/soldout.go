@@ -14,7 +14,7 @@ func (r *runner) soldOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = s.stop() }()
+	defer func() { _, _ = s.stop() }()
 	spec, err := r.sellOut(ctx, s)
 	if err != nil {
 		return err
@@ -35,7 +35,8 @@ func (r *runner) soldOut(ctx context.Context) error {
 			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
 		}
 	}
-	return s.stop()
+	_, err = s.stop()
+	return err
 }
 
 // sellOut creates an offer of one unit, sells it, and returns the requests that ask for another.

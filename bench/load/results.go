@@ -18,6 +18,7 @@ var reasons = [...]string{
 	"mixed_groups", "duplicate_item", "quantity_invalid", "rate_limited", "overloaded", "not_ready", "outcome_unknown",
 }
 
+// String is the code.
 func (r Reason) String() string { return reasons[r] }
 
 func reasonOf(code string) Reason {
@@ -49,20 +50,21 @@ func (r *Result) Accepted() bool { return r.Code >= 200 && r.Code < 300 }
 // Unknown tells whether it may or may not have had an effect: 504, or no answer.
 func (r *Result) Unknown() bool { return r.Code == 0 || r.Code == 504 }
 
-// Sent and Answered are moments after the start of the run.
-func (r *Result) Sent() time.Duration     { return time.Duration(r.sent) * time.Microsecond }
+// Sent is the moment of sending, after the start of the run.
+func (r *Result) Sent() time.Duration { return time.Duration(r.sent) * time.Microsecond }
+
+// Answered is the moment of the answer, or of giving up, after the start of the run.
 func (r *Result) Answered() time.Duration { return time.Duration(r.answered) * time.Microsecond }
 
 // Results are those of one run, index-aligned with its sends.
 type Results struct {
 	Start      time.Time
 	List       []Result
-	Size       int  // bytes of one answer: the last that was seen
-	SizeRefuse int  // the same for refusals
-	Open       bool // a rate was set, so latencies count from the intended moment
-	Broken     int  // connections that broke
-	Last       time.Duration
-	First      time.Duration
+	Size       int           // bytes of the largest answer with an order
+	SizeRefuse int           // of the largest refusal
+	Broken     int           // connections that broke
+	First      time.Duration // the first send, set by Count
+	Last       time.Duration // the last answer, set by Count
 }
 
 // Counts are requests by what became of them.

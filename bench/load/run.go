@@ -117,7 +117,7 @@ func (r *runner) watchdog(ctx context.Context) {
 }
 
 func (r *runner) results() *Results {
-	res := &Results{Start: r.start, List: r.list, Open: r.o.Rate > 0}
+	res := &Results{Start: r.start, List: r.list}
 	for _, c := range r.conns {
 		_ = c.nc.Load().Close()
 		res.Size, res.SizeRefuse = max(res.Size, c.size), max(res.SizeRefuse, c.sizeRefuse)
