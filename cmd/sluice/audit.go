@@ -15,7 +15,7 @@ import (
 )
 
 func newAudit(s *settings) *cobra.Command {
-	var format string
+	var format, history string
 	var settle time.Duration
 	cmd := &cobra.Command{
 		Use:   "audit",
@@ -31,7 +31,11 @@ func newAudit(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Settle = settle
+			if o.Settle = settle; history != "" {
+				if o.History, err = audit.ReadHistory(history); err != nil {
+					return err
+				}
+			}
 			report, err := audit.Run(cmd.Context(), *o)
 			if err != nil {
 				return err
@@ -50,7 +54,8 @@ func newAudit(s *settings) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "text", "text or json")
-	cmd.Flags().DurationVar(&settle, "settle", 5*time.Second, "how long to wait for a running server to come to rest")
+	cmd.Flags().StringVar(&history, "history", "", "file of what clients saw, one JSON object per line: checks the answers too")
+	cmd.Flags().DurationVar(&settle, "settle", 10*time.Second, "how long to wait for a running server to come to rest")
 	return cmd
 }
 

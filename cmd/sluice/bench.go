@@ -44,7 +44,7 @@ func newBench(s *settings) *cobra.Command {
 	flags.Float64Var(&o.Rate, "rate", 0, "requests per second of an open loop; 0 finds the maximum")
 	flags.Float64Var(&o.RateShare, "rate-share", 0, "flash: one more round at this share of the stored rate")
 	flags.IntSliceVar(&o.Connections, "connections", nil, "connections; a case for each (default 256)")
-	flags.IntSliceVar(&o.Limits, "limits", nil, "per-user limits; a case for each (default 0, none)")
+	flags.IntSliceVar(&o.Limits, "limit", nil, "per-user limits; a case for each (default 0, none)")
 	flags.IntVar(&o.Users, "users", 0, "distinct users (default: as many as orders)")
 	flags.Int64Var(&o.Units, "units", 0, "units on sale (default: enough for every order)")
 	flags.IntVar(&o.Rounds, "rounds", 1, "rounds of every case")

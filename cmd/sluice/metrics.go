@@ -31,13 +31,6 @@ func (s *Server) fixedMetrics(m *exposition) {
 	if e != nil {
 		st := e.Stats()
 		m.counter("sluice_orders_accepted_total", st.Verdicts["placed"])
-		refused := maps.Clone(st.Refused)
-		for verdict, n := range st.Verdicts {
-			if verdict != "placed" && verdict != "replayed" && verdict != "refused" {
-				refused[verdict] = n
-			}
-		}
-		m.counters("sluice_requests_refused_total", "reason", refused)
 		lag := map[string]time.Duration{}
 		for _, p := range e.Ready() {
 			kind := p.Kind.String()
@@ -50,7 +43,11 @@ func (s *Server) fixedMetrics(m *exposition) {
 			m.gauge(fmt.Sprintf("sluice_partition_open{partition=\"%d\"}", p.Partition), flag(p.State == "open"))
 		}
 	}
-	if s.stages()["persist"] != nil {
+	stages := s.stages()
+	if stages["gateway"] != nil {
+		m.counters("sluice_requests_refused_total", "reason", s.gateway.Stats().Refused)
+	}
+	if stages["persist"] != nil {
 		st := s.persist.Stats()
 		m.counter("sluice_orders_stored_total", st.Stored)
 		m.counters("sluice_orders_rejected_total", "by", map[string]int64{"cut": st.RejectedCut, "guard": st.RejectedGuard})
@@ -112,6 +109,8 @@ func (m *exposition) stage(prefix string, v reflect.Value) {
 			}
 		case map[string]int64:
 			m.counters(name+"_total", "name", value)
+		case []int64:
+			m.histogram(name+"_seconds", value)
 		case time.Duration:
 			m.gauge(name, value.Seconds())
 		case time.Time:
@@ -120,6 +119,21 @@ func (m *exposition) stage(prefix string, v reflect.Value) {
 			}
 		}
 	}
+}
+
+// histogram writes counts[i], of what took less than 2^i microseconds and not less than half of that.
+func (m *exposition) histogram(name string, counts []int64) {
+	var sum int64
+	m.typed[name+"_bucket"], m.typed[name+"_count"] = true, true
+	_, _ = fmt.Fprintf(m.w, "# TYPE %s histogram\n", name)
+	for i, n := range counts {
+		le := "+Inf"
+		if sum += n; i < len(counts)-1 {
+			le = strconv.FormatFloat(float64(int64(1)<<i)/1e6, 'f', -1, 64)
+		}
+		m.counter(fmt.Sprintf("%s_bucket{le=%q}", name, le), sum)
+	}
+	m.counter(name+"_count", sum)
 }
 
 // runtime writes what the Go runtime knows of itself.

@@ -40,7 +40,7 @@ func (s *Server) missing() []string {
 	if e == nil {
 		return []string{"the engine is starting"}
 	}
-	var list []string
+	list := []string{}
 	if !s.ids.Ready() {
 		list = append(list, "no lease of a node number covers this moment")
 	}

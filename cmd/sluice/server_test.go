@@ -48,7 +48,8 @@ func TestOrderLife(t *testing.T) {
 	}
 	s.metrics(map[string]string{"sluice_orders_accepted_total": "2", "sluice_orders_stored_total": "2",
 		`sluice_orders_rejected_total{by="guard"}`: "0", `sluice_requests_refused_total{reason="over_limit"}`: "1",
-		`sluice_queue_lag_seconds{kind="flash"}`: "", "sluice_config_generation": "1", "sluice_ready": "1"})
+		`sluice_queue_lag_seconds{kind="flash"}`: "", "sluice_config_generation": "1", "sluice_ready": "1",
+		`sluice_gateway_placing_seconds_bucket{le="+Inf"}`: "", "sluice_gateway_placing_seconds_count": "4"})
 	s.audited(true)
 	stop()
 	s.audited(false)
