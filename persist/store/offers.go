@@ -93,8 +93,8 @@ func (t *tx) createOffers(offers []*order.Offer) error {
 	if err != nil {
 		return err
 	}
-	again := false
-	if again, err = t.createdBefore(offers); err != nil || again {
+	created, err := t.createdBefore(offers)
+	if err != nil || created {
 		return err
 	}
 	now, err := t.now()

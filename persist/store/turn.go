@@ -63,6 +63,11 @@ func (t *turn) take(ctx context.Context, kind order.Kind) error {
 func (t *turn) give() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.pass()
+}
+
+// pass is give for a caller that has mu.
+func (t *turn) pass() {
 	for _, l := range [2]int{1 - t.last, t.last} {
 		if len(t.waiting[l]) > 0 {
 			next := t.waiting[l][0]

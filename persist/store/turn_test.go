@@ -68,24 +68,26 @@ func TestTurnGivenUp(t *testing.T) {
 	})
 }
 
-// Waiters that give up at the moment they get the turn pass it on.
-func TestTurnIsNeverLost(t *testing.T) {
-	var tn turn
-	race(8, func(i int) {
-		for range 2000 {
-			ctx, cancel := context.WithCancel(context.Background())
-			go cancel()
-			if tn.take(ctx, order.Kinds[i%2]) == nil {
-				tn.give()
-			}
-			cancel()
+// A waiter that gives up at the moment it gets the turn passes it on.
+func TestTurnGivenUpTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tn turn
+		noError(t, tn.take(context.Background(), order.Flash))
+		ctx, cancel := context.WithCancel(context.Background())
+		gone := make(chan error)
+		go func() { gone <- tn.take(ctx, order.Normal) }()
+		synctest.Wait()
+		tn.mu.Lock()
+		cancel() // it wakes up, and waits for mu
+		tn.pass()
+		tn.mu.Unlock()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if tn.held {
+			t.Error("the turn is lost")
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := tn.take(ctx, order.Normal); err != nil {
-		t.Error("the turn is lost")
-	}
 }
 
 func TestFlashGivesWay(t *testing.T) {

@@ -63,6 +63,7 @@ func TestLockTimeoutRunsAgain(t *testing.T) {
 	s := openStore(t, o)
 	holder, err := s.shards[0].read.Begin()
 	noError(t, err)
+	defer func() { _ = holder.Rollback() }()
 	_, err = holder.Exec("UPDATE node SET owner = 'x' WHERE n = 5")
 	noError(t, err)
 	runs := 0
