@@ -293,6 +293,21 @@ func strictNames(b []byte) error {
 	}
 }
 
+func FuzzPlainRun(f *testing.F) {
+	for _, seed := range []string{"", "a", "abcdefgh", "abcdefg\"", "abcdefgh\x1fx", "0123456789\\", "0123456\x80", "\x7f\x7f !#[]~~~~~~~~~", "\xa2\xdc\x22", "\x00\x01!!!!!!"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		want := 0
+		for want < len(b) && b[want] >= 0x20 && b[want] < 0x80 && b[want] != '"' && b[want] != '\\' {
+			want++
+		}
+		if got := plainRun(b); got != want {
+			t.Errorf("%q: got %d, want %d", b, got, want)
+		}
+	})
+}
+
 func FuzzOrderBody(f *testing.F) {
 	for _, seed := range []string{
 		`{"items":[{"offer_id":"7","quantity":1}]}`,

@@ -23,14 +23,14 @@ func (c *call) placeOrder() {
 	if !ok {
 		return
 	}
-	key := c.ctx.Request.Header.PeekCanonical(headKey)
+	key := string(c.ctx.Request.Header.PeekCanonical(headKey))
 	body := c.ctx.PostBody()
-	if len(key) == 0 && c.knownSoldOut(body) {
+	if key == "" && c.knownSoldOut(body) {
 		c.g.stats.shortCuts.Add(1)
 		c.refuse(&problem{code: codeSoldOut, detail: soldOut, errors: []fieldError{{itemPointers[0], "is sold out"}}})
 		return
 	}
-	if len(key) > 0 && !order.ValidKey(string(key)) {
+	if key != "" && !order.ValidKey(key) {
 		c.invalid("Idempotency-Key", "must be 1 to "+strconv.Itoa(order.KeyMax)+" visible ASCII characters")
 		return
 	}
@@ -39,7 +39,7 @@ func (c *call) placeOrder() {
 		return
 	}
 	t := engine.NewTicket()
-	t.User, t.Key, t.Fingerprint = user, string(key), c.body.fingerprint()
+	t.User, t.Key, t.Fingerprint = user, key, c.body.fingerprint()
 	t.Lines = append(t.Lines[:0], c.body.lines...)
 	if len(c.body.details) > 0 {
 		t.Details = c.body.details

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -64,6 +66,9 @@ func (s *scanner) space() {
 
 // peek is the first byte of what follows the white space; 0 at the end.
 func (s *scanner) peek() byte {
+	if s.i < len(s.b) && s.b[s.i] > ' ' {
+		return s.b[s.i]
+	}
 	s.space()
 	if s.i >= len(s.b) {
 		return 0
@@ -163,6 +168,7 @@ func (s *scanner) text(what string) text {
 	}
 	s.i++
 	start, plain := s.i, true
+	s.i += plainRun(s.b[start:])
 	for s.i < len(s.b) {
 		switch c := s.b[s.i]; {
 		case c == '"':
@@ -190,6 +196,26 @@ func (s *scanner) text(what string) text {
 	}
 	s.fail("is not valid JSON: a text does not end")
 	return text{}
+}
+
+// plainRun is the number of bytes at the front of b that stand for themselves: ASCII, but for control characters, quotes
+// and backslashes.
+func plainRun(b []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for len(b)-n >= 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		// The lowest byte whose top bit is set is the first that does not; borrows reach only bytes above it.
+		stops := (x | (x - ' '*ones) | ((x ^ '"'*ones) - ones) | ((x ^ '\\'*ones) - ones)) & tops
+		if stops != 0 {
+			return n + bits.TrailingZeros64(stops)/8
+		}
+		n += 8
+	}
+	for n < len(b) && b[n] >= ' ' && b[n] < utf8.RuneSelf && b[n] != '"' && b[n] != '\\' {
+		n++
+	}
+	return n
 }
 
 // escape reads one escape sequence.
