@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -189,6 +190,38 @@ func TestSecondClaim(t *testing.T) {
 	w.partition(1)["left"] = map[string]int{"7": 7, "8": 6}
 	if report := w.audit(); !report.Passed() {
 		t.Errorf("given back: %v", failed(report))
+	}
+}
+
+// TestMySQL audits the same world on a MySQL server, without a fault and with a few.
+func TestMySQL(t *testing.T) {
+	if os.Getenv("SLUICE_TEST_MYSQL") == "" {
+		if os.Getenv("SLUICE_CI") == "1" {
+			t.Fatal("SLUICE_TEST_MYSQL is not set, and in CI nothing is skipped")
+		}
+		t.Skip("SLUICE_TEST_MYSQL is not set")
+	}
+	w := newWorldOn(t, "mysql")
+	report := w.audit()
+	for _, rule := range report.Rules {
+		if rule.Verdict != Pass || rule.Checked == 0 {
+			t.Errorf("%s: %s, %d checked, %v %s", rule.Name, rule.Verdict, rule.Checked, rule.Examples, rule.Note)
+		}
+	}
+	w.exec(0, "UPDATE orders SET amount = amount - 1 WHERE order_id = ?", w.live)
+	w.exec(1, "UPDATE offer_stock SET sold = 2 WHERE offer_id = 7")
+	w.exec(1, "UPDATE buyer SET units = 1 WHERE user_id = ?", w.alice[1])
+	if diff := cmp.Diff([]string{RuleBuyers, RuleMoney, RuleSold}, failed(w.audit())); diff != "" {
+		t.Error(diff)
+	}
+	db, conn, err := openReadOnly(context.Background(), "mysql", w.paths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	defer conn.Close()
+	if _, err := conn.ExecContext(context.Background(), "DELETE FROM orders"); err == nil {
+		t.Error("a write went through")
 	}
 }
 

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -20,6 +22,7 @@ import (
 // state, at rest and without a fault.
 type world struct {
 	t       *testing.T
+	dialect string
 	shards  []*sql.DB
 	paths   []string
 	queue   string
@@ -35,23 +38,33 @@ const (
 	sequenceStart                         = 1_790_000_000_000
 )
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOn(t, "sqlite") }
+
+func newWorldOn(t *testing.T, dialect string) *world {
 	t.Helper()
-	w := &world{t: t}
+	w := &world{t: t, dialect: dialect}
 	dir := t.TempDir()
-	schema, err := os.ReadFile("../../persist/store/migrations/sqlite/00001_schema.sql")
+	schema, err := os.ReadFile("../../persist/store/migrations/" + dialect + "/00001_schema.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		path := filepath.Join(dir, fmt.Sprintf("shard-%d.db", i))
-		db, err := sql.Open("sqlite", path+"?_pragma=journal_mode(WAL)")
+		path, dsn := filepath.Join(dir, fmt.Sprintf("shard-%d.db", i)), ""
+		if dsn = path + "?_pragma=journal_mode(WAL)"; dialect == "mysql" {
+			path = database(t)
+			dsn = path
+		}
+		db, err := sql.Open(dialect, dsn)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { db.Close() })
 		w.shards, w.paths = append(w.shards, db), append(w.paths, path)
-		w.exec(i, string(schema))
+		for statement := range strings.SplitSeq(string(schema), ";\n") {
+			if strings.Contains(statement, "CREATE") {
+				w.exec(i, statement)
+			}
+		}
 	}
 	w.queue = filepath.Join(dir, "queue.db")
 	q, err := sql.Open("sqlite", w.queue)
@@ -69,6 +82,27 @@ func newWorld(t *testing.T) *world {
 	}
 	w.fill()
 	return w
+}
+
+// database makes a database on the MySQL server that SLUICE_TEST_MYSQL names; it goes when the test ends.
+func database(t *testing.T) string {
+	t.Helper()
+	server := os.Getenv("SLUICE_TEST_MYSQL")
+	name := "sluice_audit_" + strings.ToLower(rand.Text())
+	db, err := sql.Open("mysql", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := db.Exec("DROP DATABASE " + name); err != nil {
+			t.Error(err)
+		}
+		db.Close()
+	})
+	return server + name
 }
 
 func (w *world) exec(shard int, query string, args ...any) {
@@ -192,7 +226,7 @@ func (w *world) audit() *Report {
 	}))
 	defer server.Close()
 	report, err := Run(context.Background(), Options{
-		Shards: w.paths, QueueFile: w.queue, OpsURL: server.URL, OpsToken: "secret", History: w.history,
+		Dialect: w.dialect, Shards: w.paths, QueueFile: w.queue, OpsURL: server.URL, OpsToken: "secret", History: w.history,
 	})
 	if err != nil {
 		w.t.Fatal(err)
