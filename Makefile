@@ -5,6 +5,8 @@
 ARGS ?=
 # Where `make run` keeps its orders.
 DATA ?= ./data
+# The commit that reports name, marked if the tree has changes.
+REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo +changes)
 
 run: build ## serve the embedded default with demo offers; prints a token and lines to paste
 	./bin/sluice serve -c configs/embedded.yaml --set data_dir=$(DATA) --demo $(ARGS)
@@ -13,7 +15,7 @@ test: ## every test, on real servers that it starts itself
 	.ci/test
 
 build: ## bin/sluice
-	go build -o bin/sluice ./cmd/sluice
+	go build -ldflags "-X main.revision=$(REVISION)" -o bin/sluice ./cmd/sluice
 
 lint: ## format, vet, staticcheck, and our own rules
 	gofmt -l -w $$(git ls-files -co --exclude-standard -- '*.go')
@@ -24,7 +26,7 @@ lint: ## format, vet, staticcheck, and our own rules
 fuzz: ## one fuzz target for as long as it takes: make fuzz PKG=./engine/order FUZZ=FuzzDecodeMessage
 	go test $(PKG) -run '^$$' -fuzz '^$(FUZZ)$$'
 
-bench: build ## a flash sale at full speed, audited: make bench ARGS="flash --users 500000"
+bench: build ## a flash sale at full speed, audited: make bench ARGS="flash --orders 500000"
 	./bin/sluice bench $(or $(ARGS),flash)
 
 soak: ## the crash test at length: 500 random kills

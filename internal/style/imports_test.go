@@ -12,7 +12,6 @@ var (
 		"sluice/engine/stock/memstock", "sluice/engine/stock/redisstock",
 		"sluice/engine/queue/sqlitequeue", "sluice/engine/queue/rocketqueue",
 	}
-	stages = []string{"sluice/engine", "sluice/persist", "sluice/lifecycle"}
 )
 
 const driversFile = "cmd/sluice/drivers.go"
