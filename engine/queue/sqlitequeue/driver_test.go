@@ -305,6 +305,31 @@ func TestShrinks(t *testing.T) {
 	eventually(t, "the WAL shrinks", func() bool { return size("-wal") <= walMax+2*commitBytesMax })
 }
 
+// The keeper copies the WAL long before WALMax, without anybody who publishes.
+func TestCheckpoints(t *testing.T) {
+	t.Parallel()
+	const walMax = 8 << 20
+	q := openAt(t, Options{WALMax: walMax})
+	publish(t, q, 0, 20, walMax/checkpointShare/10)
+	eventually(t, "the WAL is copied", func() bool { return q.wal.Load() < walMax/checkpointShare })
+	info, err := os.Stat(q.options.Path)
+	if err != nil || info.Size() < walMax/checkpointShare/2 {
+		t.Errorf("the file has %d bytes after a checkpoint: %v", info.Size(), err)
+	}
+}
+
+// A WAL that had to grow beyond WALMax is cut.
+func TestWALIsCut(t *testing.T) {
+	t.Parallel()
+	const walMax = 256 << 10
+	q := openAt(t, Options{WALMax: walMax})
+	publish(t, q, 0, 3, queue.MessageMax)
+	eventually(t, "the WAL is cut", func() bool {
+		info, err := os.Stat(q.options.Path + "-wal")
+		return err == nil && info.Size() <= walMax
+	})
+}
+
 func TestFactsAreKept(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "queue.db")
@@ -332,11 +357,11 @@ func TestDurabilitySettings(t *testing.T) {
 	}
 }
 
-// A follower that leaves takes its message along if no commit has it, and the lead is never lost with it.
+// Publishers whose time is up while others commit neither lose the lead nor hold anybody up.
 func TestFollowersLeave(t *testing.T) {
 	t.Parallel()
 	q := openAt(t, Options{})
-	for range 200 {
+	for round := range 100 {
 		q.write.Lock() // the first of these leads and waits here, the others follow
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
@@ -347,7 +372,7 @@ func TestFollowersLeave(t *testing.T) {
 				}
 			})
 		}
-		if p := time.Now().UnixNano() % 3; p == 0 {
+		if round%2 == 0 {
 			cancel()
 			q.write.Unlock()
 		} else {
@@ -361,5 +386,27 @@ func TestFollowersLeave(t *testing.T) {
 	defer q.mu.Unlock()
 	if q.leading || len(q.waiting) > 0 {
 		t.Errorf("nobody publishes, leading %v, %d wait", q.leading, len(q.waiting))
+	}
+}
+
+// A follower whose time is up at the moment at which it is handed the lead takes it.
+func TestLeadIsNotRefused(t *testing.T) {
+	t.Parallel()
+	q := openAt(t, Options{})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 30 { // the select in follow takes one of two ready cases
+		e := &entry{part: q.parts[0], body: []byte("x"), leads: true, turn: make(chan bool, 1)}
+		q.mu.Lock()
+		q.leading, q.waiting = true, append(q.waiting, e)
+		q.mu.Unlock()
+		e.turn <- true
+		if !q.follow(ended, e) || e.err != nil {
+			t.Fatalf("the leader left: %v", e.err)
+		}
+		publish(t, q, 0, 1, 1)
+	}
+	if b, err := q.Backlog(t.Context(), 0); err != nil || b.Messages != 60 {
+		t.Errorf("%d messages are stored, want 60: %v", b.Messages, err)
 	}
 }

@@ -12,7 +12,7 @@ const (
 	keeperRows  = 256 // deleted in one transaction of the keeper's
 
 	frameSize       = pageSize + 24
-	checkpointShare = 4        // a checkpoint is due when the WAL has reached WALMax / checkpointShare
+	checkpointShare = 8        // a checkpoint is due when the WAL has reached WALMax / checkpointShare
 	vacuumFreeMin   = 16 << 20 // bytes; below, free pages wait for the next burst
 	vacuumPages     = 256      // given back in one step
 	vacuumStepsMax  = 64       // in one round
