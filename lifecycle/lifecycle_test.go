@@ -229,6 +229,31 @@ func TestCloseStopsAndResumes(t *testing.T) {
 	})
 }
 
+// TestCloseWaits closes a lifecycle whose writes wait for a file that somebody else holds.
+func TestCloseWaits(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "shard-0.db")
+	x := newShop(t, store.SQLite, path)
+	db, err := sql.Open("sqlite", path)
+	noError(t, err)
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	noError(t, err)
+	defer conn.Close()
+	_, err = conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	noError(t, err)
+	l := New(Options{}, x.Store, slog.New(slog.DiscardHandler))
+	noError(t, l.Start(ctx))
+	hasty, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if err := l.Close(hasty); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("closed while a write was under way: %v", err)
+	}
+	_, err = conn.ExecContext(ctx, "ROLLBACK")
+	noError(t, err)
+	noError(t, l.Close(ctx))
+}
+
 // TestTwoAtOnce lets two lifecycles do the same.
 func TestTwoAtOnce(t *testing.T) {
 	onDialects(t, func(x *shop) {
@@ -261,6 +286,10 @@ func TestOneBadGiveBackHoldsUpNothing(t *testing.T) {
 		}
 		if sold, held := x.sold(); sold != 1 || held != 0 || x.Stats().GiveBackFailures == 0 {
 			x.t.Fatalf("%d sold, %d held, %+v", sold, held, x.Stats())
+		}
+		due, err := x.GiveBacksDue(context.Background(), x.UserShard(17), 10)
+		if err != nil || len(due) != 0 {
+			x.t.Errorf("the bad one is not put off: %v %v", due, err)
 		}
 		_, err = db.Exec(fmt.Sprintf("UPDATE buyer SET units = 1 WHERE offer_id = %d AND user_id = 17", x.offer.ID))
 		noError(x.t, err)

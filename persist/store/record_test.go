@@ -205,7 +205,19 @@ func TestRecordStoresEveryField(t *testing.T) {
 		if n := sum(d.flushes()); n != 3 {
 			t.Errorf("the flushes' events count %d orders", n)
 		}
+		for i, want := range []bool{true, false, false} { // a reject frees its key
+			if got := d.holdsKey(rows[i].Record.ID); got != want {
+				t.Errorf("order %d holds a key: %v", i, got)
+			}
+		}
 	})
+}
+
+func (d *desk) holdsKey(id order.ID) (holds bool) {
+	d.t.Helper()
+	row := d.shards[d.OrderShard(id)].read.QueryRow("SELECT key_hash IS NOT NULL FROM orders WHERE order_id = ?", id)
+	noError(d.t, row.Scan(&holds))
+	return holds
 }
 
 // oddFlush is a flush with everything that can be odd: a second order of a key, another fingerprint, a reject whose key
