@@ -207,6 +207,7 @@ func TestSoldOutShortCut(t *testing.T) {
 	w.place(42, fmt.Sprintf(`{"items":[{"offer_id":"%d","quantity":1.5}]}`, out)).is(422, "quantity_invalid")
 	w.place(42, fmt.Sprintf(`{"items":[{"offer_id":"%d","quantity":1},{"offer_id":"%d","quantity":1}]}`, out, out)).is(422, "duplicate_item")
 	w.place(42, fmt.Sprintf(`{"items":[{"offer_id":"%d","quantity":1}]`, out)).is(400, "invalid_request")
+	w.place(42, fmt.Sprintf(`{"items":[{"offer_id":"%d","quantity":1}]]}`, out)).is(400, "invalid_request")
 	w.placeKey(42, "k", item(out, 1)).is(409, "sold_out")
 	w.do(request{method: "POST", path: "/v1/orders", body: item(out, 1)}).is(401, "unauthenticated")
 	if got := w.gateway.Stats().ShortCuts - before; got != 0 {
