@@ -61,12 +61,18 @@ func (g *Gateway) begin(ctx *fasthttp.RequestCtx) *call {
 	if c.now = ctx.Time(); c.now.IsZero() {
 		c.now = time.Now() // a request that could not be read
 	}
-	id := order.SplitMix64(g.seed + uint64(n))
-	for i := range c.id {
-		c.id[i] = hexDigits[id>>(4*i)&0xf]
-	}
+	c.id = g.requestID(n)
 	ctx.Response.Header.SetCanonical(headRequestID, c.id[:])
 	return c
+}
+
+// requestID is the id of the nth request: no two of a process are the same.
+func (g *Gateway) requestID(n int64) (id [16]byte) {
+	number := order.SplitMix64(g.seed + uint64(n))
+	for i := range id {
+		id[i] = hexDigits[number>>(4*i)&0xf]
+	}
+	return id
 }
 
 // end counts the answer. A panic becomes an answer: what one request can trigger must not end the process.

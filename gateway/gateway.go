@@ -106,7 +106,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	watch, g.stop = context.WithCancel(context.Background())
 	g.goroutine.Go(func() { g.watchParked(watch) })
 	g.goroutine.Go(func() {
-		if err := g.server.Serve(lingeringListener{l}); err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := g.server.Serve(&boundedListener{Listener: l, g: g}); err != nil && !errors.Is(err, net.ErrClosed) {
 			g.deps.Log.Error("the public listener has failed", "error", err)
 		}
 	})

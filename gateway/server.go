@@ -21,7 +21,7 @@ func newServer(g *Gateway) *fasthttp.Server {
 		ReadTimeout:                  g.opts.ReadTimeout,
 		WriteTimeout:                 g.opts.WriteTimeout,
 		IdleTimeout:                  g.opts.IdleTimeout,
-		Concurrency:                  g.opts.ConnectionsMax,
+		Concurrency:                  g.opts.ConnectionsMax + 1, // the listener turns away whoever is one too many
 		MaxConnsPerIP:                g.opts.ConnectionsPerIPMax,
 		ReadBufferSize:               HeaderMax,
 		MaxRequestBodySize:           BodyMax,
@@ -67,26 +67,50 @@ const (
 	lingerBytes = 256 << 10
 )
 
-type lingeringListener struct{ net.Listener }
+// boundedListener accepts connections, and answers those above the bound at once.
+type boundedListener struct {
+	net.Listener
+	g    *Gateway
+	open atomic.Int64
+}
 
-func (l lingeringListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) <= int64(l.g.opts.ConnectionsMax) {
+			return &lingeringConn{TCPConn: c.(*net.TCPConn), open: &l.open}, nil
+		}
+		l.open.Add(-1)
+		l.g.turnAway(c)
 	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return c, nil
-	}
-	return &lingeringConn{TCPConn: tcp}, nil
+}
+
+// turnAway answers a connection that is one too many, without reading from it. A new connection has room for so little.
+func (g *Gateway) turnAway(c net.Conn) {
+	id := g.requestID(g.stats.in.Add(1))
+	body := appendProblem(nil, &problem{code: codeOverloaded, detail: "Too many connections. Try again."}, id[:])
+	answer := fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: %s\r\n%s: %s\r\n%s: 1\r\n"+
+		"Content-Length: %d\r\n\r\n%s", typeProblem, headRequestID, id[:], headRetryAfter, len(body), body)
+	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // whatever fails, the connection is closed next
+	_, _ = c.Write(answer)
+	_ = c.Close()
+	g.stats.answered(codeOverloaded)
 }
 
 type lingeringConn struct {
 	*net.TCPConn
 	linger atomic.Bool
+	closed atomic.Bool
+	open   *atomic.Int64 // connections of the listener
 }
 
 func (c *lingeringConn) Close() error {
+	if !c.closed.Swap(true) {
+		defer c.open.Add(-1)
+	}
 	if c.linger.Swap(false) && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
 		_, _ = io.CopyN(io.Discard, c.TCPConn, lingerBytes) // whatever ends it, the connection is closed now
 	}

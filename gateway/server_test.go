@@ -157,6 +157,27 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	w.place(42, item(id, 1)).is(202, "")
 }
 
+// Connections above the bound are told so; when one of the others ends there is room again.
+func TestTooManyConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.ConnectionsMax = 2; o.WaitersMax = 1 })
+	var first net.Conn
+	for range 2 {
+		c, err := net.Dial("tcp", w.gateway.Addr())
+		must(t, err)
+		defer func() { _ = c.Close() }()
+		first = c
+	}
+	for range 3 {
+		w.raw("").is(503, "overloaded")
+	}
+	must(t, first.Close())
+	await(t, "room again", func() bool {
+		res, err := w.client.Get("http://" + w.gateway.Addr() + "/v1/offers")
+		return err == nil && readAnswer(t, res).status == 200
+	})
+}
+
 func TestPipelinedRequests(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
