@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -244,6 +245,10 @@ func TestCloseWaits(t *testing.T) {
 	noError(t, err)
 	l := New(Options{}, x.Store, slog.New(slog.DiscardHandler))
 	noError(t, l.Start(ctx))
+	stacks := make([]byte, 1<<20)
+	for !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "store.(*Store).runOnce") { // a write is under way
+		time.Sleep(time.Millisecond)
+	}
 	hasty, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if err := l.Close(hasty); !errors.Is(err, context.DeadlineExceeded) {
