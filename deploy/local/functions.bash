@@ -39,25 +39,23 @@ free_port() {
 	die "found no free port"
 }
 
-# running PIDFILE NAME: whether the process of a pid file lives and is called NAME (a pid may belong to another by now).
-running() {
-	local pid
-	[ -s "$1" ] || return 1
-	pid=$(cat "$1")
-	[ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]
-}
+# is PID NAME: whether a process lives and is called NAME (its pid may belong to another by now).
+is() { [ -n "$1" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ]; }
+
+# running PIDFILE NAME: whether the process of a pid file lives. It may take its file with it at any moment.
+running() { is "$(cat "$1" 2>/dev/null)" "$2"; }
 
 # stop PIDFILE NAME: ends a process and waits until it has gone, at most 30 s, then kills it.
 stop() {
 	local pid
-	running "$1" "$2" || return 0
-	pid=$(cat "$1")
+	pid=$(cat "$1" 2>/dev/null) || return 0
+	is "$pid" "$2" || return 0
 	kill "$pid"
 	for _ in $(seq 300); do
-		running "$1" "$2" || break
+		is "$pid" "$2" || break
 		sleep 0.1
 	done
-	if running "$1" "$2"; then
+	if is "$pid" "$2"; then
 		say "$2 ($pid) does not end: killed"
 		kill -KILL "$pid"
 	fi
