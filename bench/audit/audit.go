@@ -45,7 +45,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // gather reads everything, again if the server moved meanwhile, as long as the options allow: even at rest it sends a
-// heartbeat through its queue now and then.
+// heartbeat through its queue now and then, and units that are due to come back may do so between two reads.
 func gather(ctx context.Context, o *Options) (*evidence, error) {
 	deadline := time.Now().Add(o.Settle)
 	for {
@@ -55,9 +55,14 @@ func gather(ctx context.Context, o *Options) (*evidence, error) {
 				return nil, err
 			}
 		}
-		if c.fast == nil || c.fast.moving() == "" || time.Now().After(deadline) {
-			c.merge()
+		c.merge()
+		if c.fast == nil || c.fast.moving() == "" && len(c.due) == 0 || time.Now().After(deadline) {
 			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

@@ -90,7 +90,7 @@ func checkFast(c *evidence, f *finding) {
 		case !there:
 			f.violation("offer %d is missing in fast stock", id)
 		case n+units != o.total:
-			f.violation("offer %d: %d left in fast stock + %d in orders, but %d on sale", id, n, units, o.total)
+			f.violation("offer %d: %d left in fast stock + %d in orders or due to come back, but %d on sale", id, n, units, o.total)
 		}
 	})
 }
