@@ -33,9 +33,15 @@ func (r *runner) ceilingOf(ctx context.Context, connections int, reqs *load.Requ
 	}
 	defer func() { _ = c.stop() }()
 	r.quietBefore(ctx, round)
+	before, own := cpu(c.pid()), ownCPU()
 	out, err := r.run(ctx, load.Options{Addr: c.addrs["gateway"], Connections: connections, Duration: r.o.Duration}, reqs, true)
 	if err != nil {
 		return fmt.Errorf("ceiling: %w", err)
+	}
+	answered := float64(max(1, out.counts.Answered))
+	round.CeilingCPU = (cpu(c.pid()) - before) * 1e6 / answered
+	if r.o.Generator == Own {
+		round.GeneratorCPU = (ownCPU() - own) * 1e6 / answered
 	}
 	r.quietAfter(round)
 	round.Ceiling, round.CeilingTime = out.rate, &out.answer
@@ -65,7 +71,8 @@ func (r *runner) ceilingOnly(ctx context.Context) error {
 				return err
 			}
 			round.Rate, round.Answers, round.Answer = round.Ceiling, round.Ceiling, *round.CeilingTime
-			round.CeilingTime, round.Share, round.Ceiling = nil, 0, 0
+			round.CPU = round.CeilingCPU
+			round.CeilingTime, round.CeilingCPU, round.Share, round.Ceiling = nil, 0, 0, 0
 			c.Rounds = append(c.Rounds, *round)
 			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
 		}

@@ -138,8 +138,8 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 		return err
 	}
 	last := w.settle(ctx, base+int64(out.counts.Accepted)+waiting.accepted(), out.exact)
-	r.quietAfter(round)
 	round.CPU = (cpu(s.pid()) - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
+	r.quietAfter(round)
 	round.fill(out, last.stored-base, last.at)
 	waiting.fill(round)
 	if r.o.Minute {

@@ -42,6 +42,9 @@ func cpu(pid int) float64 {
 	return (user + system) / 100
 }
 
+// ownCPU is the CPU time that this process has used, in seconds.
+func ownCPU() float64 { return cpu(os.Getpid()) }
+
 // disk is the space that the files under dir take on the disk, in bytes.
 func disk(dir string) (sum int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

@@ -13,9 +13,9 @@ import (
 // an open loop of their own.
 const (
 	recordWait        = 10 // seconds of ?wait=
-	recordsPerSecond  = 40
+	recordsPerSecond  = 10
 	recordConnections = 32
-	recordOrders      = 3600
+	recordOrders      = 1000
 )
 
 // records is the load of those orders.

@@ -54,8 +54,11 @@ type Round struct {
 	// Lost is the share of CPU time that others took, before and after each run.
 	Lost  []float64 `json:"lost"`
 	Quiet bool      `json:"quiet"`
-	// Server's CPU time per request, and its memory and disk. Zero for a target.
+	// CPU time per request of the server, the bare server and the generator (0 of wrk): on a machine that others use too
+	// it says more than rates. Memory and disk are the server's. Zero for a target.
 	CPU          float64 `json:"server_cpu_us_per_request,omitempty"`
+	CeilingCPU   float64 `json:"ceiling_cpu_us_per_request,omitempty"`
+	GeneratorCPU float64 `json:"generator_cpu_us_per_request,omitempty"`
 	MemoryBefore int64   `json:"rss_before_bytes,omitempty"`
 	MemoryAfter  int64   `json:"rss_after_bytes,omitempty"`
 	MemoryPeak   int64   `json:"rss_peak_bytes,omitempty"`

@@ -71,8 +71,8 @@ func (r *runner) refusals(ctx context.Context, s *server, connections int, reqs 
 	if err != nil {
 		return nil, err
 	}
-	r.quietAfter(round)
 	round.CPU = (cpu(s.pid()) - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
+	r.quietAfter(round)
 	round.fill(out, 0, time.Time{})
 	round.Seconds, round.Rate = (out.last - out.first).Seconds(), out.rate
 	if refused := out.counts.Answered - out.counts.Accepted; refused != out.counts.Answered || out.counts.Unknown > 0 {

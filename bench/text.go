@@ -60,8 +60,12 @@ func (round *Round) text(b *strings.Builder, unit string) {
 		fmt.Fprintf(b, "  %-16s %.0f/s, share %.3f; %s\n", "ceiling", round.Ceiling, round.Share, *round.CeilingTime)
 	}
 	if round.CPU > 0 {
-		fmt.Fprintf(b, "  %-16s %.1f us of CPU per request; RSS %s before, %s after, %s at most; disk %s, %.0f B per order when stopped\n", "server",
-			round.CPU, size(round.MemoryBefore), size(round.MemoryAfter), size(round.MemoryPeak), size(round.Disk), round.DiskAtRest)
+		fmt.Fprintf(b, "  %-16s server %.1f us per request, bare server %s, generator %s\n", "CPU",
+			round.CPU, orDash("%.1f", round.CeilingCPU), orDash("%.1f", round.GeneratorCPU))
+	}
+	if round.MemoryPeak > 0 {
+		fmt.Fprintf(b, "  %-16s RSS %s before, %s after, %s at most; disk %s, %.0f B per order when stopped\n", "server",
+			size(round.MemoryBefore), size(round.MemoryAfter), size(round.MemoryPeak), size(round.Disk), round.DiskAtRest)
 	}
 	if round.First10 > 0 {
 		fmt.Fprintf(b, "  %-16s %.0f/s in the first 10 s, %.0f/s in the last: %.2f\n", "endurance",
