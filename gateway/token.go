@@ -79,7 +79,10 @@ func (t *tokens) verify(token []byte, now time.Time) (order.UserID, bool) {
 	if !usual {
 		return t.slow(token)
 	}
-	return c.user, c.user != 0 && c.nbf <= now.Unix() && now.Unix() < c.exp
+	if now.Unix() >= c.exp || now.Unix() < c.nbf {
+		return 0, false
+	}
+	return c.user, c.user != 0
 }
 
 // slow is golang-jwt's opinion.
