@@ -181,7 +181,7 @@ func newWorld(t testing.TB, tweak ...func(*Options)) *world {
 	ids := order.NewIDs(nil)
 	ids.Lease(1, order.MilliOf(time.Now()), order.MilliOf(time.Now().Add(time.Hour)))
 	o := engine.DefaultOptions()
-	o.Partitions, o.Exclusive = partitions, true
+	o.Partitions, o.Exclusive, o.Deadline = partitions, true, 10*time.Second // a busy machine is no test
 	w.engine = engine.New(o, memstock.New(memstock.Options{Partitions: partitions}), w.queue, w.store, ids, log)
 	must(t, w.engine.Start(ctx))
 	t.Cleanup(func() { _ = w.engine.Close(ctx) })
