@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -184,21 +185,20 @@ func (c *consumer) take(d *queue.Delivery) (orders int, err error) {
 }
 
 // stopPartition takes nothing more of a partition. Its messages stay in the queue, for a program that can read them or
-// a person.
+// a person. What was received before is still stored.
 func (c *consumer) stopPartition(p order.Partition, why error) {
 	c.stopped[p] = true
 	c.stats.stopped.Add(1)
 	c.log.Error("PARTITION STOPPED: its orders are not stored until somebody looks", "partition", p, "error", why)
-	h := &c.homes[c.store.Home(p)]
-	kept := h.items[:0]
+}
+
+// drop forgets what is held of a partition: it is not acknowledged and comes back.
+func (h *held) drop(p order.Partition) {
+	h.items = slices.DeleteFunc(h.items, func(it item) bool { return it.partition == p })
 	h.bytes = 0
-	for _, it := range h.items {
-		if it.partition != p {
-			kept = append(kept, it)
-			h.bytes += it.bytes
-		}
+	for i := range h.items {
+		h.bytes += h.items[i].bytes
 	}
-	h.items = kept
 }
 
 // fail keeps what is held for later.

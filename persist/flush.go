@@ -32,6 +32,7 @@ func (c *consumer) flush(home int, h *held) error {
 	switch {
 	case errors.As(err, &ahead):
 		c.stopPartition(ahead.Partition, err)
+		h.drop(ahead.Partition)
 		return nil
 	case err != nil:
 		c.stats.failures.Add(1)

@@ -117,7 +117,8 @@ func (c *crashes) run(point string) {
 // die starts the server and lets a crowd at it until it is killed.
 func (c *crashes) die(point string) {
 	c.t.Helper()
-	cmd := program(c.t, "serve", "--set", "data_dir="+c.dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0")
+	cmd := program(c.t, "serve", "--set", "data_dir="+c.dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
+		"--set", longD)
 	cmd.Env = append(cmd.Env, "SLUICE_CRASH_POINT="+point)
 	var log logBuffer
 	cmd.Stderr = &log

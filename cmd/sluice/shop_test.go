@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// longD is a deadline that a busy machine keeps: these tests are not about it.
+const longD = "engine.deadline=10s"
+
 // shop is a server under test as its users see it: two addresses and the secrets.
 type shop struct {
 	t            *testing.T
@@ -44,7 +47,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // config is a configuration on free ports with its data in dir.
 func config(t *testing.T, dir string, set ...string) (*configs.Config, *drivers) {
 	t.Helper()
-	s := settings{set: append([]string{"data_dir=" + dir, "gateway.listen=127.0.0.1:0", "ops.listen=127.0.0.1:0"}, set...)}
+	s := settings{set: append([]string{"data_dir=" + dir, "gateway.listen=127.0.0.1:0", "ops.listen=127.0.0.1:0", longD}, set...)}
 	c, d, err := s.load()
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +131,7 @@ func await(done func() bool) bool {
 func spawn(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: program(t, append([]string{"serve", "--set", "data_dir=" + dir, "--set", "gateway.listen=127.0.0.1:0",
-		"--set", "ops.listen=127.0.0.1:0"}, args...)...)}
+		"--set", "ops.listen=127.0.0.1:0", "--set", longD}, args...)...)}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

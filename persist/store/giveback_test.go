@@ -128,7 +128,7 @@ func TestGiveBackTooMuch(t *testing.T) {
 	})
 }
 
-// step is one thing that can happen at a desk. Crashes are steps that are not taken.
+// walk is a series of random steps at a desk. Crashes are steps that are not taken.
 type walk struct {
 	*desk
 	r       *rapid.T
@@ -195,8 +195,8 @@ func (w *walk) markSome(*rapid.T) {
 	w.handled(w.pending[:w.draw("marked", len(w.pending))])
 }
 
-// check compares what is sold and held with the orders: what every accepted claim took, less what came back.
-func (w *walk) check(*rapid.T) {
+// check looks at the stock log: every cause once, and a row for each.
+func (w *walk) check() {
 	given := map[string]bool{}
 	rows, err := w.shards[w.Home(w.p)].read.Query("SELECT cause FROM stock_log WHERE cause IS NOT NULL")
 	noError(w.t, err)
@@ -262,15 +262,18 @@ func (w *walk) settle() {
 	for u, units := range held {
 		w.r.Errorf("user %d has live orders of %d units and holds none", u, units)
 	}
-	w.check(w.r)
+	w.check()
 }
 
 // TestUnitsAreNeitherLostNorMade does things in random order, some of them by halves, and counts the units at the end.
 func TestUnitsAreNeitherLostNorMade(t *testing.T) {
 	onDialects(t, func(t *testing.T, dialect Dialect) {
 		d := newDesk(t, dialect, [2]int64{1, 1})
-		user := order.UserID(1)
+		user, walks := order.UserID(1), map[Dialect]int{SQLite: 100, MySQL: 20}[dialect]
 		rapid.Check(t, func(r *rapid.T) {
+			if walks--; walks < 0 && !t.Failed() {
+				return // each step is several round trips
+			}
 			offer := order.Offer{Shop: 1, Group: "g", SKU: "sku", Title: "offer", Kind: order.Flash, UnitPrice: 100, Currency: "CNY", Total: 1000}
 			limited := offer
 			limited.Limit = 6

@@ -179,6 +179,8 @@ func TestRecordStoresEveryField(t *testing.T) {
 		full.Details = []byte(`{"note":"买家's \\ \"note\" ` + "\x00\n" + `"}`)
 		plain := d.order(2, "", 0, 1)
 		refused := d.order(3, "key", 1, 1)
+		plain.Details = []byte(`{"note":"it's"}`) // each of these alone, too
+		refused.Key, refused.Details = "it's", []byte(`{"note":"a\\"}`)
 		rows := d.claimed(full, plain, refused)
 		rows[2].Status, rows[2].Reason = order.Rejected, order.ReasonSoldOut
 		before, err := d.Now(context.Background(), d.UserShard(1))
