@@ -32,7 +32,7 @@ func onDialects(t *testing.T, f func(t *testing.T, d Dialect)) {
 	}
 }
 
-func needMySQL(t *testing.T) {
+func needMySQL(t testing.TB) {
 	t.Helper()
 	if os.Getenv("SLUICE_TEST_MYSQL") != "" {
 		return
@@ -58,7 +58,7 @@ func testOptions(t *testing.T, d Dialect, shards int) Options {
 	return o
 }
 
-func testDatabase(t *testing.T) string {
+func testDatabase(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv("SLUICE_TEST_MYSQL")
 	name := "sluice_test_" + strings.ToLower(rand.Text())
@@ -93,7 +93,7 @@ func openStore(t *testing.T, o Options) *Store {
 	return s
 }
 
-func noError(t *testing.T, err error) {
+func noError(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -14,13 +14,16 @@ import (
 	"sluice/engine/order"
 )
 
-func openBench(b *testing.B) *Store {
+func openBench(b *testing.B, d Dialect) *Store {
 	b.Helper()
-	s, err := Open(context.Background(), Options{Dialect: SQLite, Partitions: testPartitions, Deadline: time.Second,
-		Shards: []string{filepath.Join(b.TempDir(), fmt.Sprintf("shard-%d.db", rand.Uint64()))}})
-	if err != nil {
-		b.Fatal(err)
+	o := Options{Dialect: d, Partitions: testPartitions, Deadline: time.Second,
+		Shards: []string{filepath.Join(b.TempDir(), fmt.Sprintf("shard-%d.db", rand.Uint64()))}}
+	if d == MySQL {
+		needMySQL(b)
+		o.Shards = []string{testDatabase(b)}
 	}
+	s, err := Open(context.Background(), o)
+	noError(b, err)
 	return s
 }
 
@@ -43,14 +46,19 @@ func benchRows(n int) []Row {
 }
 
 // BenchmarkRecord records flushes of 2,000 orders into a table that has 400,000. Beside the time it reports the CPU time
-// of the process: other load on the machine is not in it.
+// of this process: other load on the machine is not in it, nor is a MySQL server.
 func BenchmarkRecord(b *testing.B) {
+	for _, d := range []Dialect{SQLite, MySQL} {
+		b.Run(string(d), func(b *testing.B) { benchmarkRecord(b, d) })
+	}
+}
+
+func benchmarkRecord(b *testing.B, d Dialect) {
 	const n = 2000
-	s := openBench(b)
+	s := openBench(b, d)
 	record := func(rows []Row) {
-		if _, err := s.Record(context.Background(), 0, rows, RecordOptions{Kind: order.Flash, Unpaid: time.Hour}); err != nil {
-			b.Fatal(err)
-		}
+		_, err := s.Record(context.Background(), 0, rows, RecordOptions{Kind: order.Flash, Unpaid: time.Hour})
+		noError(b, err)
 	}
 	for range 400_000 / n {
 		record(benchRows(n))
@@ -67,9 +75,7 @@ func BenchmarkRecord(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/order")
 	b.ReportMetric(float64(used.Nanoseconds())/float64(b.N*n), "cpu-ns/order")
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
-	}
+	noError(b, s.Close())
 }
 
 func processTime() time.Duration {

@@ -143,7 +143,7 @@ func BenchmarkExpire(b *testing.B) {
 	const n = 20_000
 	for range b.N {
 		b.StopTimer()
-		s := openBench(b)
+		s := openBench(b, SQLite)
 		for from := 0; from < n; from += 2000 {
 			if _, err := s.Record(context.Background(), 0, benchRows(2000), RecordOptions{Kind: order.Flash}); err != nil {
 				b.Fatal(err)
