@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"mime"
 	"strconv"
 	"time"
@@ -181,6 +182,9 @@ func (c *call) sendPending(status int) {
 func (c *call) answerReplayed(t *engine.Ticket, wait time.Duration) {
 	id := t.Answer.Order
 	o, err := c.g.storedOrder(id)
+	if errors.Is(err, errBusy) { // a storm of repeats: read it with all who wait for a record, in one query
+		wait, err = max(wait, c.g.tuned.Load().ReadDeadline), nil
+	}
 	if err != nil {
 		c.g.warn("read the order of a repeated key", err)
 		c.refuse(&problem{code: codeOutcomeUnknown, detail: "There is an order of this key, but it cannot be read at the moment. " +

@@ -107,6 +107,26 @@ func TestPlaceAgainWithKey(t *testing.T) {
 	w.placeKey(43, "k-1", item(id, 1)).is(409, "sold_out")
 }
 
+// A storm of repeats is answered with the order, however few may read at once.
+func TestPlaceAgainInAStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.ReadsMax = 1; o.Tuning.ReadDeadline = 10 * time.Second })
+	id := w.offer()
+	first := w.placeKey(42, "k", item(id, 1)).is(202, "")
+	await(t, "the record", func() bool { return w.get(42, first.header.Get("Location")).text("status") == "awaiting_payment" })
+	block := make(chan struct{})
+	w.orders.hang.Store(&block)
+	slow := make(chan answer)
+	go func() { slow <- w.get(42, first.header.Get("Location")) }()
+	await(t, "the only slot taken", func() bool { return len(w.gateway.reads[w.store.UserShard(42)]) == 1 })
+	w.orders.hang.Store(nil)
+	if again := w.placeKey(42, "k", item(id, 1)).is(200, ""); again.text("id") != first.text("id") {
+		t.Errorf("got %s", again.raw)
+	}
+	close(block)
+	(<-slow).is(200, "")
+}
+
 func TestPlaceAgainWhilePending(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
