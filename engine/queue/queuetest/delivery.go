@@ -226,7 +226,7 @@ func (w *world) backlog(q queue.Queue, p order.Partition, want int64) {
 	switch {
 	case !w.BacklogAge:
 		w.Log("the driver declares that it does not know the age of its backlog")
-	case got.Oldest < 0 || got.Oldest > w.Patience*3 || want == 0 && got.Oldest != 0:
+	case got.Oldest < 0 || got.Oldest > w.Patience*10 || want == 0 && got.Oldest != 0:
 		w.Errorf("the oldest of %d messages is %v old", want, got.Oldest)
 	}
 }

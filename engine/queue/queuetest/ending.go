@@ -177,10 +177,10 @@ func testCloseWhilePublishing(w *world) {
 		})
 	}
 	<-enough
-	q = w.reopen(q)
+	again := w.reopen(q) // q itself is what the publishers go on with
 	work.Wait()
 	for _, p := range w.Partitions.Each(order.Flash) {
-		w.publish(q, p, "last", 0, 1)
+		w.publish(again, p, "last", 0, 1)
 	}
-	w.checkAccepted(q, accepted[:])
+	w.checkAccepted(again, accepted[:])
 }

@@ -20,7 +20,7 @@ type Harness struct {
 	New    func(t *testing.T) queue.Queue                // a fresh, empty queue
 	Reopen func(t *testing.T, q queue.Queue) queue.Queue // closes q as a process that ends would, and opens what it stored
 
-	Patience time.Duration // within which everything that must come has come; default 20 s
+	Patience time.Duration // how long to wait for what must come next; default 30 s
 	Quiet    time.Duration // how long to watch that nothing comes; default 50 ms
 	Small    int           // number of messages of the test with many small ones; default 100,000
 
@@ -44,7 +44,7 @@ func Run(t *testing.T, h Harness) {
 		t.Fatal("the suite needs two partitions of each kind")
 	}
 	if h.Patience == 0 {
-		h.Patience = 20 * time.Second
+		h.Patience = 30 * time.Second
 	}
 	if h.Quiet == 0 {
 		h.Quiet = 50 * time.Millisecond
@@ -55,7 +55,7 @@ func Run(t *testing.T, h Harness) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), h.Patience*3)
+			ctx, cancel := context.WithTimeout(t.Context(), h.Patience*10)
 			defer cancel()
 			test(&world{T: t, Harness: h, ctx: ctx})
 		})

@@ -115,10 +115,11 @@ func (in *inbox) comeBack(p order.Partition, publisher string, from, to int) *in
 
 func (in *inbox) await(done func() bool) {
 	in.w.Helper()
-	ctx, cancel := context.WithTimeout(in.w.ctx, in.w.Patience)
-	defer cancel()
 	for !done() {
-		if err := in.receive(ctx); err != nil {
+		ctx, cancel := context.WithTimeout(in.w.ctx, in.w.Patience)
+		err := in.receive(ctx)
+		cancel()
+		if err != nil {
 			in.w.Fatalf("%d first deliveries came, %v since the consumer joined, then: %v", len(in.first), in.life, err)
 		}
 	}

@@ -124,7 +124,7 @@ func checkSurvivors(t *testing.T, path string, answered map[int]int) {
 		}
 		defer c.Close()
 		for waits(t, q, kind) {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			got, err := c.Receive(ctx, 1000, 8<<20)
 			cancel()
 			if err != nil {

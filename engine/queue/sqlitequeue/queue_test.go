@@ -29,6 +29,9 @@ func open(t testing.TB, o sqlitequeue.Options) *sqlitequeue.Queue {
 	return q
 }
 
+// small is the number of messages of the test with many of them; the race detector makes SQLite's code many times slower.
+var small = 100_000
+
 func harness(o sqlitequeue.Options) queuetest.Harness {
 	var paths sync.Map // of each queue, for Reopen
 	at := func(t *testing.T, path string) queue.Queue {
@@ -48,6 +51,7 @@ func harness(o sqlitequeue.Options) queuetest.Harness {
 			path, _ := paths.Load(q)
 			return at(t, path.(string))
 		},
+		Small:        small,
 		ExactAcks:    true,
 		ExactBacklog: true,
 		BacklogAge:   true,
@@ -70,7 +74,7 @@ func TestQueue(t *testing.T) {
 	// With next to no memory and WAL, every message goes through the file and every commit waits for a checkpoint.
 	t.Run("Tight", func(t *testing.T) {
 		h := harness(sqlitequeue.Options{MemoryMax: 1500, WALMax: 128 << 10})
-		h.Small = 10_000
+		h.Small = small / 10
 		queuetest.Run(t, h)
 	})
 }
