@@ -35,7 +35,6 @@ type consumer struct {
 // held is what was received of one home shard and is not flushed yet, in order.
 type held struct {
 	items   []item
-	orders  int
 	bytes   int
 	retryAt time.Time // not before, after a failure
 	pause   time.Duration
@@ -85,7 +84,7 @@ func (c *consumer) consume(ctx context.Context) error {
 // gather receives until a flush is due: at rest at once, under load after Linger or FlushOrdersMax orders.
 func (c *consumer) gather(ctx context.Context) error {
 	tuning := c.tuning()
-	retryAt, orders, bytes := c.waiting()
+	retryAt, bytes := c.waiting()
 	if bytes > heldBytesMax {
 		sleep(ctx, time.Until(retryAt))
 		return ctx.Err()
@@ -95,7 +94,7 @@ func (c *consumer) gather(ctx context.Context) error {
 		linger = tuning.Linger
 	}
 	var flushAt time.Time
-	for {
+	for orders := 0; ; {
 		until := retryAt
 		if !flushAt.IsZero() {
 			until = flushAt
@@ -120,7 +119,7 @@ func (c *consumer) gather(ctx context.Context) error {
 }
 
 // waiting sums up what is held; retryAt is when the first of it is due, zero if nothing is held.
-func (c *consumer) waiting() (retryAt time.Time, orders, bytes int) {
+func (c *consumer) waiting() (retryAt time.Time, bytes int) {
 	for i := range c.homes {
 		h := &c.homes[i]
 		bytes += h.bytes
@@ -128,7 +127,7 @@ func (c *consumer) waiting() (retryAt time.Time, orders, bytes int) {
 			retryAt = h.retryAt
 		}
 	}
-	return retryAt, 0, bytes
+	return retryAt, bytes
 }
 
 // receive takes what is there into c.homes, and returns how many orders it was. It waits until the given time at most;

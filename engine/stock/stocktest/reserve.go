@@ -302,5 +302,5 @@ func testCallerKeepsItsSlices(w *world) {
 	outbox := w.contents().Outbox
 	w.want("records", string(outbox[res.Batch].Records), want)
 	clear(outbox[res.Batch].Records)
-	w.want("records after the reader wrote on its own", fmt.Sprintf("%s", w.contents().Outbox[res.Batch].Records), want)
+	w.want("records after the reader wrote on its own", string(w.contents().Outbox[res.Batch].Records), want)
 }
