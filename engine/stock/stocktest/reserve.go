@@ -1,7 +1,6 @@
 package stocktest
 
 import (
-	"fmt"
 	"time"
 
 	"sluice/engine/order"
