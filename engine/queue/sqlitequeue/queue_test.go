@@ -29,9 +29,6 @@ func open(t testing.TB, o sqlitequeue.Options) *sqlitequeue.Queue {
 	return q
 }
 
-// small is the number of messages of the test with many of them; the race detector makes SQLite's code many times slower.
-var small = 100_000
-
 func harness(o sqlitequeue.Options) queuetest.Harness {
 	var paths sync.Map // of each queue, for Reopen
 	at := func(t *testing.T, path string) queue.Queue {
