@@ -2,7 +2,6 @@
 .DEFAULT_GOAL := help
 .PHONY: run test build lint fuzz bench soak help
 
-ARGS ?=
 # Where `make run` keeps its orders.
 DATA ?= ./data
 # The commit that reports name, marked if the tree has changes.
@@ -26,8 +25,19 @@ lint: ## format, vet, staticcheck, and our own rules
 fuzz: ## one fuzz target for as long as it takes: make fuzz PKG=./engine/order FUZZ=FuzzDecodeMessage
 	go test $(PKG) -run '^$$' -fuzz '^$(FUZZ)$$'
 
-bench: build ## a flash sale at full speed, audited: make bench ARGS="flash --orders 500000"
-	./bin/sluice bench $(or $(ARGS),flash)
+bench: build ## the figures of docs/benchmarks.md, half an hour; or one of them: make bench ARGS="flash --orders 500000"
+ifdef ARGS
+	./bin/sluice bench $(ARGS)
+else
+	./bin/sluice bench flash --orders 600000 --connections 256,64 --limits 0,1 --rounds 3 --rate-share 0.5
+	./bin/sluice bench flash --orders 1000000 --duration 12s --generator wrk --connections 256,64 --limits 0,1 --rounds 3
+	./bin/sluice bench soldout --orders 1500000 --connections 256,64 --rounds 3
+	./bin/sluice bench soldout --orders 1500000 --duration 10s --generator wrk --connections 256,64 --rounds 3
+	./bin/sluice bench flash --minute
+	./bin/sluice bench retry --orders 200000
+	go test ./cmd/sluice -run '^$$' -bench BenchmarkStart -benchtime 5x
+	go test ./engine/stock/memstock -run '^$$' -bench 'Reserve|IdemMemory' -benchtime 1x
+endif
 
 soak: ## the crash test at length: 500 random kills
 	SLUICE_SOAK=500 go test ./cmd/sluice -run '^TestCrash' -count=1 -timeout 6h -v
