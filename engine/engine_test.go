@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"sluice/engine/order"
+	"sluice/engine/queue"
+	"sluice/engine/queue/queuetest"
 	"sluice/engine/stock"
 	"sluice/engine/stock/memstock"
 )
@@ -480,6 +482,48 @@ func TestCloseAnswers(t *testing.T) {
 		t.Fatalf("%d in, %d answered; %d placed, %d seen", st.In, answered.Load(), st.Verdicts["placed"], placed.Load())
 	}
 	w.await("every order", func() bool { return w.persist.Stats().Stored == placed.Load() })
+}
+
+// A queue that fails before and after storing, repeats and replays, as the contract allows: buyers who try again with
+// their key get exactly the units there are, each order once.
+func TestChaoticQueue(t *testing.T) {
+	t.Parallel()
+	var chaos *queuetest.Chaos
+	w := newWorld(t, func(q queue.Queue) queue.Queue {
+		chaos = queuetest.NewChaos(q, queuetest.Stormy(7))
+		return chaos
+	})
+	o := w.offer(150, 2)
+	orders := make([]map[order.ID]bool, 120)
+	var wg sync.WaitGroup
+	for u := range orders {
+		orders[u] = map[order.ID]bool{}
+		wg.Go(func() {
+			for _, key := range []string{"a", "b", "c"} {
+				if got := w.placeSurely(o, order.UserID(u+1), key); got.Answer.Verdict != Refused {
+					orders[u][got.Answer.Order] = true
+				}
+			}
+		})
+	}
+	wg.Wait()
+	chaos.Calm()
+	sold := 0
+	for u := range orders {
+		for id := range orders[u] {
+			sold++
+			if got := w.stored(id); got.Status != order.AwaitingPayment {
+				t.Errorf("order %s of user %d is %s (%s)", id, u+1, got.Status, got.Reason)
+			}
+		}
+		if len(orders[u]) > 2 {
+			t.Errorf("user %d has %d orders of an offer with limit 2", u+1, len(orders[u]))
+		}
+	}
+	if sold != 150 {
+		t.Errorf("%d orders, 150 units", sold)
+	}
+	w.agree(o, 150)
 }
 
 // A full intake refuses at once.

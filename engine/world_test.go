@@ -33,8 +33,9 @@ type world struct {
 
 const deadline = 2 * time.Second // D in these tests: enough for a busy machine
 
-// newWorld starts everything on an empty directory, with one partition of each kind.
-func newWorld(t *testing.T) *world {
+// newWorld starts everything on an empty directory, with one partition of each kind. wrap may put something in front of
+// the queue.
+func newWorld(t *testing.T, wrap ...func(queue.Queue) queue.Queue) *world {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	ps := order.Partitions{Normal: 1, Flash: 1}
@@ -45,7 +46,11 @@ func newWorld(t *testing.T) *world {
 	q, err := sqlitequeue.Open(ctx, sqlitequeue.Options{Path: filepath.Join(dir, "queue.db"), Partitions: ps})
 	check(t, err)
 	t.Cleanup(func() { _ = q.Close() })
-	w := &world{t: t, store: s, queue: &faultyQueue{Queue: q}, ids: order.NewIDs(nil)}
+	var front queue.Queue = q
+	for _, f := range wrap {
+		front = f(front)
+	}
+	w := &world{t: t, store: s, queue: &faultyQueue{Queue: front}, ids: order.NewIDs(nil)}
 	now := order.MilliOf(time.Now())
 	w.ids.Lease(1, now-1000, now+3_600_000)
 	w.persist = persist.New(persist.DefaultOptions(), w.queue, s, quiet())
