@@ -137,6 +137,7 @@ func (p *Persist) recordAt(shard int, rows []store.Row) ([]store.Poison, error) 
 	if err != nil {
 		return nil, err
 	}
+	p.stats.stored.Add(int64(done.Stored))
 	p.stats.duplicates.Add(int64(done.Duplicates))
 	if done.Alarms > 0 {
 		p.stats.alarms.Add(int64(done.Alarms))

@@ -260,7 +260,7 @@ func TestChaos(t *testing.T) {
 	if offers[0].Sold != int64(len(ids)) {
 		t.Errorf("%d sold, %d orders", offers[0].Sold, len(ids))
 	}
-	if st := x.Stats(); st.Duplicates+st.Alarms+st.RejectedCut+st.RejectedGuard != 0 {
+	if st := x.Stats(); st.Stored != int64(len(ids)) || st.Duplicates+st.Alarms+st.RejectedCut+st.RejectedGuard != 0 {
 		t.Errorf("%+v", st)
 	}
 }

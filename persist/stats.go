@@ -24,21 +24,20 @@ func (c *counters) flushed(rows []store.Row) {
 	if len(rows) == 0 {
 		return
 	}
-	var stored, cut int64
+	var accepted, cut int64
 	oldest := rows[0].Record.ID
 	for i := range rows {
 		oldest = min(oldest, rows[i].Record.ID)
 		switch {
 		case rows[i].Status != order.Rejected:
-			stored++
+			accepted++
 		case rows[i].Reason == order.ReasonCut:
 			cut++
 		}
 	}
 	c.orders.Add(int64(len(rows)))
-	c.stored.Add(stored)
 	c.cut.Add(cut)
-	c.guarded.Add(int64(len(rows)) - stored - cut)
+	c.guarded.Add(int64(len(rows)) - accepted - cut)
 	now := time.Now().UnixMilli()
 	c.lag.Store(now - int64(oldest.Time()))
 	c.lastCommit.Store(now)
@@ -48,8 +47,8 @@ func (c *counters) flushed(rows []store.Row) {
 type Stats struct {
 	Received int64 // messages
 	Flushes  int64
-	Orders   int64 // rows committed or parked: Stored + RejectedCut + RejectedGuard
-	Stored   int64 // of them accepted by the claim
+	Orders   int64 // rows committed or parked, also those that were there before because their message came again
+	Stored   int64 // live orders that were not stored before
 	// Rejected after acceptance, by the cut (nobody was answered 202 for most of them) and by the guard (an alarm).
 	RejectedCut, RejectedGuard int64
 	Duplicates                 int64         // second orders of one key

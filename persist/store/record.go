@@ -26,8 +26,10 @@ type RecordOptions struct {
 	Unpaid time.Duration // after which an unpaid order expires, from the moment of recording
 }
 
-// Recorded says what was unusual about a flush.
+// Recorded says what became of a flush.
 type Recorded struct {
+	// Stored counts the live orders that were not stored before.
+	Stored int
 	// Duplicates counts the orders stored as rejected because another order holds their key.
 	Duplicates int
 	// Alarms counts the orders that were claimed in two batches. It cannot happen by the protocol; the second claim is
@@ -67,6 +69,7 @@ func (s *Store) Record(ctx context.Context, shard int, rows []Row, o RecordOptio
 		if err != nil {
 			return out, onShard(err, fmt.Sprintf("record %d orders", len(rows)), shard)
 		}
+		out.Stored += r.out.Stored
 		out.Duplicates += r.out.Duplicates
 		out.Alarms += r.out.Alarms
 		out.Poison = append(out.Poison, r.out.Poison...)
@@ -212,11 +215,14 @@ func (r *recording) refuse(e *entry, err error) {
 	r.out.Poison = append(r.out.Poison, Poison{Index: e.index, Err: err.Error()})
 }
 
-// count takes an order into the event of this flush.
-func (r *recording) count(id order.ID) {
+// count takes an order that was not there before into the event of this flush.
+func (r *recording) count(e *entry) {
+	if e.status == order.AwaitingPayment {
+		r.out.Stored++
+	}
 	if r.stored == 0 {
-		r.first = id
+		r.first = e.id()
 	}
 	r.stored++
-	r.last = max(r.last, id)
+	r.last = max(r.last, e.id())
 }

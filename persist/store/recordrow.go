@@ -65,7 +65,7 @@ func (r *recording) insertBound(list []*entry) (clashed []*entry, err error) {
 			_, err := stmt.ExecContext(r.t.ctx, args)
 			switch {
 			case err == nil:
-				r.count(e.id())
+				r.count(e)
 			case duplicateKey(err):
 				clashed = append(clashed, e)
 			case rowRefused(err):
@@ -180,7 +180,7 @@ func (r *recording) insertText(list []*entry) (clashed []*entry, err error) {
 	switch {
 	case err == nil:
 		for _, e := range list {
-			r.count(e.id())
+			r.count(e)
 		}
 		return nil, nil
 	case duplicateKey(err):
