@@ -181,7 +181,7 @@ var blankAllowed = []string{"embed", "github.com/go-sql-driver/mysql", "modernc.
 func checkInit(f *file, report report) {
 	for _, decl := range f.ast.Decls {
 		fn, ok := decl.(*ast.FuncDecl)
-		if ok && fn.Recv == nil && fn.Name.Name == "init" && !f.test && !slices.Contains(initAllowed, f.pkg) {
+		if ok && fn.Recv == nil && fn.Name.Name == "init" && !slices.Contains(initAllowed, f.pkg) {
 			report(fn.Pos(), "init: nothing registers itself here, cmd/sluice builds what runs")
 		}
 	}
