@@ -56,7 +56,7 @@ func gather(ctx context.Context, o *Options) (*evidence, error) {
 			}
 		}
 		c.merge()
-		if c.fast == nil || c.fast.moving() == "" && len(c.due) == 0 || time.Now().After(deadline) {
+		if c.fast == nil || c.moving() == "" && len(c.due) == 0 || time.Now().After(deadline) {
 			return c, nil
 		}
 		select {

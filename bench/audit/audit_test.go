@@ -114,7 +114,11 @@ func TestPlantedViolations(t *testing.T) {
 		},
 			[]string{RuleMoney}},
 		{"gap in the stock log", func(w *world) { w.exec(1, "DELETE FROM stock_log WHERE n = 2") }, []string{RuleLog}},
-		{"stock log behind its partition", func(w *world) { w.exec(0, "UPDATE part SET logged = 2") }, []string{RuleLog}},
+		{"stock log behind its partition", func(w *world) {
+			w.exec(0, "UPDATE part SET logged = 2")
+			w.apply(0, 2)
+		}, []string{RuleLog}},
+		{"stock log applied in part", func(w *world) { w.log(1, 1, nil) }, []string{RuleAtRest}},
 		{"cause twice", func(w *world) {
 			w.exec(1, "DROP INDEX stock_log_by_cause")
 			w.giveBack(1, 1, w.cause(w.cancelled))

@@ -49,6 +49,24 @@ func (f *fast) moving() string {
 	return ""
 }
 
+// moving says what keeps the evidence from being that of one moment at rest, or "". The server may have given units back
+// between the reading of the shards and of fast stock, and learns of new rows of the stock log a moment late: what
+// counts is whether fast stock had applied exactly the rows that were read.
+func (c *evidence) moving() string {
+	if why := c.fast.moving(); why != "" {
+		return why
+	}
+	for i := range c.fast.Partitions {
+		p := &c.fast.Partitions[i]
+		for _, s := range c.shards {
+			if x, home := s.parts[p.Partition]; home && uint64(x.logged) != p.Applied {
+				return fmt.Sprintf("partition %d has %d rows in its stock log and fast stock applied %d", p.Partition, x.logged, p.Applied)
+			}
+		}
+	}
+	return ""
+}
+
 // settle waits until a running server says that it is at rest, as long as the options allow. Whether it was is judged
 // later: by then it may have moved again.
 func (c *evidence) settle(ctx context.Context) error {

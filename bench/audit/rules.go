@@ -63,7 +63,7 @@ func checkAtRest(c *evidence, f *finding) {
 		return
 	}
 	// The file may still have rows that the running server acknowledged in memory: what it says itself counts.
-	if why := c.fast.moving(); why != "" {
+	if why := c.moving(); why != "" {
 		f.violation("%s", why)
 	}
 }

@@ -169,7 +169,16 @@ func (w *world) log(shard, p int, cause any) {
 	w.exec(shard, "INSERT INTO stock_log SELECT p, logged, ?, '[]' FROM part WHERE p = ?", cause, p)
 }
 
-func (w *world) giveBack(shard, p int, cause string) { w.log(shard, p, cause) }
+// giveBack adds a row with a cause, which fast stock applies.
+func (w *world) giveBack(shard, p int, cause string) {
+	w.log(shard, p, cause)
+	if w.fast != nil { // else it is described later
+		w.apply(p, w.partition(p)["applied"].(int)+1)
+	}
+}
+
+// apply says that fast stock has applied the stock log up to n.
+func (w *world) apply(p, n int) { w.partition(p)["applied"], w.partition(p)["logged"] = n, n }
 
 var sequence atomic.Int64
 
