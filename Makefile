@@ -29,14 +29,14 @@ bench: build ## the figures of docs/benchmarks.md, half an hour; or one of them:
 ifdef ARGS
 	./bin/sluice bench $(ARGS)
 else
-	./bin/sluice bench flash --orders 600000 --connections 256,64 --limits 0,1 --rounds 3 --rate-share 0.5
-	./bin/sluice bench flash --orders 1000000 --duration 12s --generator wrk --connections 256,64 --limits 0,1 --rounds 3
+	./bin/sluice bench flash --orders 600000 --connections 256,64 --limit 0,1 --rounds 3 --rate-share 0.5
+	./bin/sluice bench flash --orders 1000000 --duration 12s --generator wrk --connections 256,64 --limit 0,1 --rounds 3
 	./bin/sluice bench soldout --orders 1500000 --connections 256,64 --rounds 3
 	./bin/sluice bench soldout --orders 1500000 --duration 10s --generator wrk --connections 256,64 --rounds 3
 	./bin/sluice bench flash --minute
 	./bin/sluice bench retry --orders 200000
 	go test ./cmd/sluice -run '^$$' -bench BenchmarkStart -benchtime 5x
-	go test ./engine/stock/memstock -run '^$$' -bench 'Reserve|IdemMemory' -benchtime 1x
+	go test ./engine/stock/memstock -run '^$$' -bench IdemMemory -benchtime 1x
 endif
 
 soak: ## the crash test at length: 500 random kills
