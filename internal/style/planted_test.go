@@ -58,7 +58,7 @@ func TestPlanted(t *testing.T) {
 		{"panic passed on", checkPanics, "engine/a.go", `func f() { panic(recover()) }`, ""},
 		{"nobody's task", checkComments, "engine/a.go", "// TODO: later\nfunc f() {}", "by whom"},
 		{"somebody's task", checkComments, "engine/a.go", "// TODO(mei): later\nfunc f() {}", ""},
-		{"outside place", checkWords, "engine/a.go", "// see /work/notes\nfunc f() {}", "no place"},
+		{"outside place", checkWords, "engine/a.go", "// see /home/me/notes\nfunc f() {}", "no place"},
 	}
 	for _, test := range tests {
 		f, err := parse(test.path, []byte("package p\n"+test.src))
