@@ -34,8 +34,21 @@ type nodeLease struct {
 // openLease leases a number and begins to renew it.
 func openLease(ctx context.Context, s *store.Store, ids *order.IDs, log *slog.Logger) (*nodeLease, error) {
 	l := &nodeLease{store: s, ids: ids, log: log, done: make(chan struct{})}
-	if err := l.take(ctx); err != nil {
-		return nil, err
+	for began := time.Now(); ; {
+		err := l.take(ctx)
+		if err == nil {
+			break
+		}
+		// Processes that died keep their numbers until the lease has run out: many quick restarts use them all up.
+		if !errors.Is(err, store.ErrNoNode) || time.Since(began) > leaseFor {
+			return nil, err
+		}
+		log.Warn("waiting for a node number: every one is leased to processes that have been started within the last minute")
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
 	}
 	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go l.keep(ctx)
