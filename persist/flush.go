@@ -159,8 +159,9 @@ func (p *Persist) park(home, shard int, rows []store.Row, poison []store.Poison)
 			parked[i].Error = poison[i].Err
 		}
 	}
-	p.parked[home].Store(true)
-	if err := p.store.Park(ctx, home, parked); err != nil {
+	err := p.store.Park(ctx, home, parked)
+	p.parked[home].Store(true) // after the commit, or what may be one: a sweep that looked before it saw nothing
+	if err != nil {
 		return fmt.Errorf("park %d orders of shard %d: %w", len(rows), shard, err)
 	}
 	return nil
@@ -207,15 +208,13 @@ func (c *consumer) settle(home int, messages []*order.Message) error {
 func (p *Persist) settleAt(home int, settled []store.Settled) error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.tuning().RecordTimeout)
 	defer cancel()
-	if p.parked[home].Load() {
-		lowest, err := p.store.ParkedEpochs(ctx, home)
-		if err != nil {
-			return fmt.Errorf("read the epochs of parked orders: %w", err)
-		}
-		for i := range settled {
-			if e, ok := lowest[settled[i].Partition]; ok {
-				settled[i].Recorded = min(settled[i].Recorded, e)
-			}
+	lowest, err := p.store.ParkedEpochs(ctx, home)
+	if err != nil {
+		return fmt.Errorf("read the epochs of parked orders: %w", err)
+	}
+	for i := range settled {
+		if e, ok := lowest[settled[i].Partition]; ok {
+			settled[i].Recorded = min(settled[i].Recorded, e)
 		}
 	}
 	if err := p.store.Settle(ctx, settled); err != nil {

@@ -115,7 +115,11 @@ func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue
 	o.Path = d.queueFile(c)
 	o.Partitions = c.Engine.Partitions
 	o.FreeMin = int64(c.Disk.FreeBytesMin / 2) // the engine turns away earlier; this is for what is under way
-	return sqlitequeue.Open(ctx, o)
+	q, err := sqlitequeue.Open(ctx, o)
+	if err != nil {
+		return nil, err // not a queue that holds nothing
+	}
+	return q, nil
 }
 
 // openStock makes an empty fast stock. exclusive says that nobody else can use it and that it dies with the process.
