@@ -64,6 +64,18 @@ func TestPlantedViolations(t *testing.T) {
 		{"live order without a hash of its key", func(w *world) {
 			w.exec(0, "UPDATE orders SET key_hash = NULL WHERE order_id = ?", w.live)
 		}, []string{RuleOneKey}},
+		{"merged entry lost", func(w *world) {
+			w.index()
+			w.exec(0, "DELETE FROM order_key WHERE order_id = ?", w.live)
+		}, []string{RuleIndex}},
+		{"run lost", func(w *world) {
+			w.index()
+			w.exec(1, "DELETE FROM order_key_run")
+		}, []string{RuleIndex}},
+		{"entry of another key", func(w *world) {
+			w.index()
+			w.exec(0, "UPDATE order_key SET key_hash = key_hash + 1 WHERE order_id = ?", w.live)
+		}, []string{RuleIndex}},
 		{"one id on two shards", func(w *world) { w.copyOrder(w.live) },
 			[]string{RuleUnique, RuleShard, RuleSold, RuleFast, RuleState, RuleAnswered}},
 		{"duplicate of nothing", func(w *world) {
@@ -291,7 +303,7 @@ func TestReportReads(t *testing.T) {
 	if err := report.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"fail         " + RuleMoney, "and 1 more", "audit FAILED: 9 orders, 16 rules passed, 1 failed"} {
+	for _, want := range []string{"fail         " + RuleMoney, "and 1 more", "audit FAILED: 9 orders, 17 rules passed, 1 failed"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, text.String())
 		}

@@ -23,7 +23,7 @@ type stored struct {
 	status      order.Status
 	reason      order.Reason
 	shard       int32
-	guarded     bool // its key is in the unique index
+	guarded     bool // it has the hash of its key
 	parked      bool // not a row of orders but parked
 }
 

@@ -36,6 +36,7 @@ type shard struct {
 	money    finding
 	state    finding
 	leaked   finding
+	index    finding
 }
 
 type part struct {

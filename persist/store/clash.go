@@ -80,7 +80,7 @@ func (k *known) claimKey(e *entry) {
 	if !e.keyed() {
 		return
 	}
-	ref := KeyRef{User: e.row.Record.User, Key: e.row.Record.KeyHash()}
+	ref := KeyRef{User: e.row.Record.User, Key: e.hash}
 	first, taken := k.owners[ref]
 	if !taken {
 		k.owners[ref] = owner{e.id(), e.row.Record.Fingerprint}
@@ -99,8 +99,9 @@ func (r *recording) lookUp(list []*entry) (*known, error) {
 	var refs []KeyRef
 	for i, e := range list {
 		ids[i] = e.id()
+		e.looked = true
 		if e.keyed() {
-			refs = append(refs, KeyRef{User: e.row.Record.User, Key: e.row.Record.KeyHash()})
+			refs = append(refs, KeyRef{User: e.row.Record.User, Key: e.hash})
 		}
 	}
 	err := in(ids, func(marks string, args []any) error {
@@ -115,8 +116,8 @@ func (r *recording) lookUp(list []*entry) (*known, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = r.t.d.inPairs(keyPairs(refs), func(pairs string, args []any) error {
-		query := "SELECT order_id, user_id, key_hash, fingerprint FROM orders WHERE (user_id, key_hash) IN " + pairs
+	err = r.t.shard.ofKeys(r.t.d, refs, func(where string, args []any) error {
+		query := "SELECT order_id, user_id, key_hash, fingerprint FROM orders WHERE " + where
 		return r.t.query(query, func(rows *sql.Rows) error {
 			var o owner
 			var user, key, fingerprint int64

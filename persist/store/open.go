@@ -39,6 +39,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 		if o.Dialect == SQLite {
 			s.running.Go(func() { s.keepWALShort(running, sh) })
+			s.running.Go(func() { s.keepKeysMerged(running, sh) })
 		}
 	}
 	if err := s.settleFacts(ctx); err != nil {
@@ -91,7 +92,11 @@ func (s *Store) openShard(ctx context.Context, number int) (*shard, error) {
 	if err != nil {
 		return sh, err
 	}
-	return sh, s.migrate(ctx, sh)
+	if err := s.migrate(ctx, sh); err != nil || s.dialect.name == MySQL {
+		return sh, err
+	}
+	sh.keys = newKeyIndex()
+	return sh, sh.readRuns(ctx)
 }
 
 // migrate brings the tables up to date. On MySQL a lock of the server lets one process at a time do it: MySQL commits

@@ -54,7 +54,8 @@ type ListFilter struct {
 
 // List reads a user's orders, newest first. Rejected duplicates are left out: they read as the order they repeat.
 func (s *Store) List(ctx context.Context, u order.UserID, f ListFilter) ([]*order.Order, error) {
-	query, args := selectOrder+" WHERE user_id = ? AND reason <> 'duplicate'", []any{u}
+	where, args := s.shards[s.UserShard(u)].ofUser(u)
+	query := selectOrder + " WHERE " + where + " AND reason <> 'duplicate'"
 	and := func(condition string, v any) {
 		query += " AND " + condition
 		args = append(args, v)
@@ -82,8 +83,9 @@ func (s *Store) List(ctx context.Context, u order.UserID, f ListFilter) ([]*orde
 // OrdersByKey reads the user's orders that hold an idempotency key, one per group at most, newest first. It scans the
 // user's rows.
 func (s *Store) OrdersByKey(ctx context.Context, u order.UserID, key string) ([]*order.Order, error) {
-	query := selectOrder + " WHERE user_id = ? AND key_hash IS NOT NULL AND idem_key = ? ORDER BY order_id DESC"
-	orders, err := s.orders(ctx, s.UserShard(u), query, u, key)
+	where, args := s.shards[s.UserShard(u)].ofUser(u)
+	query := selectOrder + " WHERE " + where + " AND key_hash IS NOT NULL AND idem_key = ? ORDER BY order_id DESC"
+	orders, err := s.orders(ctx, s.UserShard(u), query, append(args, key)...)
 	if err != nil {
 		return nil, fmt.Errorf("read orders of user %d by key: %w", u, err)
 	}
@@ -100,8 +102,8 @@ type KeyRef struct {
 // no order holds.
 func (s *Store) OrdersOfKeys(ctx context.Context, shard int, keys []KeyRef) ([]*order.Order, error) {
 	byKey := make(map[KeyRef]*order.Order, len(keys))
-	err := s.dialect.inPairs(keyPairs(keys), func(pairs string, args []any) error {
-		return s.query(ctx, shard, selectOrder+" WHERE (user_id, key_hash) IN "+pairs, func(r *sql.Rows) error {
+	err := s.shards[shard].ofKeys(s.dialect, keys, func(where string, args []any) error {
+		return s.query(ctx, shard, selectOrder+" WHERE "+where, func(r *sql.Rows) error {
 			o, err := scanOrder(r)
 			if err == nil {
 				byKey[KeyRef{o.User, order.KeyHash(o.Group, o.Key)}] = o

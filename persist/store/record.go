@@ -69,6 +69,9 @@ func (s *Store) Record(ctx context.Context, shard int, rows []Row, o RecordOptio
 		if err != nil {
 			return out, onShard(err, fmt.Sprintf("record %d orders", len(rows)), shard)
 		}
+		if len(r.keys) > 0 {
+			s.shards[shard].keys.added()
+		}
 		out.Stored += r.out.Stored
 		out.Duplicates += r.out.Duplicates
 		out.Alarms += r.out.Alarms
@@ -89,6 +92,8 @@ type entry struct {
 	status      order.Status
 	reason      order.Reason
 	duplicateOf order.ID
+	hash        uint64 // of the client's key, if it has one
+	looked      bool   // what is stored under its id and its key was looked up
 	poison      bool
 }
 
@@ -120,6 +125,9 @@ func (e *entry) begin(ps order.Partitions) {
 		panic(fmt.Sprintf("BUG: order %d is to be recorded as %q", e.id(), e.row.Status))
 	}
 	*e = entry{row: e.row, index: e.index, kind: ps.Kind(e.row.Partition), status: e.row.Status, reason: e.row.Reason}
+	if e.keyed() {
+		e.hash = e.row.Record.KeyHash()
+	}
 }
 
 // keyed tells whether the order will hold a client's key.
@@ -136,6 +144,7 @@ type recording struct {
 	stored int // orders that were not there before
 	first  order.ID
 	last   order.ID
+	keys   []keyEntry // of what was stored (SQLite)
 	text   []byte
 	cells  cells
 }
@@ -171,6 +180,11 @@ func (r *recording) run(entries []entry) error {
 		r.done += len(piece)
 		if r.t.spent() {
 			break
+		}
+	}
+	if len(r.keys) > 0 {
+		if err := r.t.writeRun(r.keys); err != nil {
+			return err
 		}
 	}
 	if r.stored == 0 {

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -42,30 +43,25 @@ func insertTexts() map[order.Kind][2]string {
 // insertBound binds row after row to a prepared statement, below database/sql. A row that fails leaves the transaction
 // as it was.
 func (r *recording) insertBound(list []*entry) (clashed []*entry, err error) {
-	args := make([]driver.NamedValue, orderValues)
-	for i := range args {
-		args[i].Ordinal = i + 1
-	}
 	err = r.t.conn.Raw(func(dc any) error {
-		var stmt preparedStmt
-		var kind order.Kind
-		var status order.Status
+		bound := &boundInsert{r: r, dc: dc}
+		if err := bound.sale(list); err != nil {
+			return err
+		}
+		defer bound.close()
+		index := r.t.shard.keys
 		for _, e := range list {
-			if e.kind != kind || e.status != status {
-				accepted := 0
-				if e.status == order.AwaitingPayment {
-					accepted = 1
-				}
-				if stmt, err = r.t.shard.stmts.prepare(r.t.ctx, dc, orderInserts[e.kind][accepted]); err != nil {
-					return err
-				}
-				kind, status = e.kind, e.status
+			if e.keyed() && !e.looked && index.mayHold(e.row.Record.User, e.hash) {
+				clashed = append(clashed, e)
+				continue
 			}
-			r.bind(args, e)
-			_, err := stmt.ExecContext(r.t.ctx, args)
+			err := bound.insert(e)
 			switch {
 			case err == nil:
 				r.count(e)
+				key := newKeyEntry(e)
+				index.add(key)
+				r.keys = append(r.keys, key)
 			case duplicateKey(err):
 				clashed = append(clashed, e)
 			case rowRefused(err):
@@ -77,6 +73,120 @@ func (r *recording) insertBound(list []*entry) (clashed []*entry, err error) {
 		return nil
 	})
 	return clashed, err
+}
+
+// boundInsert inserts entries by a prepared statement.
+type boundInsert struct {
+	r    *recording
+	dc   any
+	stmt preparedStmt
+	args []driver.NamedValue
+	same bool // stmt is that of a sale: all entries have the same values for the columns in its text
+
+	kind   order.Kind
+	status order.Status
+}
+
+// saleMin is the number of entries for which a statement of their own is worth preparing.
+const saleMin = 64
+
+// saleInsert is the SQLite statement for accepted orders of the same goods in the same epoch.
+const saleInsert = "INSERT INTO orders (order_id, batch_id, user_id, group_id, idem_key, fingerprint, currency, details, created_at," +
+	" key_hash, epoch, shop_id, goods, discount, freight, amount, updated_at, unpaid_until, items, reason, duplicate_of, kind, status," +
+	" paid_at) VALUES (?,?,?,?,?,?,?,?,?,?,%d,%d,%d,%d,%d,%d,%d,%d,X'%x','',0,'%s','%s',0)"
+
+const saleValues = 10 // bound per row
+
+// sale prepares a statement for the whole list, if all of it are orders of the same goods, as they are in a sale: nearly half
+// of the columns are then in its text. Only numbers and hexadecimal digits get there.
+func (b *boundInsert) sale(list []*entry) error {
+	if len(list) < saleMin {
+		return nil
+	}
+	first := list[0].row
+	for _, e := range list {
+		o, f := e.row.Record, first.Record
+		if e.status != order.AwaitingPayment || e.kind != list[0].kind || e.row.Epoch != first.Epoch || o.Shop != f.Shop ||
+			o.Discount != f.Discount || o.Freight != f.Freight || !slices.Equal(o.Items, f.Items) {
+			return nil
+		}
+	}
+	o, goods := first.Record, first.Record.Goods()
+	text := fmt.Sprintf(saleInsert, first.Epoch, o.Shop, goods, o.Discount, o.Freight, goods-o.Discount+o.Freight, b.r.now, b.r.unpaid,
+		appendItems(nil, o.Items), list[0].kind, order.AwaitingPayment)
+	stmt, err := b.dc.(driver.ConnPrepareContext).PrepareContext(b.r.t.ctx, text)
+	if err != nil {
+		return err
+	}
+	b.stmt, b.same, b.args = stmt.(preparedStmt), true, newArgs(saleValues)
+	return nil
+}
+
+func newArgs(n int) []driver.NamedValue {
+	args := make([]driver.NamedValue, n)
+	for i := range args {
+		args[i].Ordinal = i + 1
+	}
+	return args
+}
+
+// close closes the statement of a sale; the others stay prepared.
+func (b *boundInsert) close() {
+	if b.same {
+		_ = b.stmt.Close() // nothing depends on it any more
+	}
+}
+
+func (b *boundInsert) insert(e *entry) error {
+	switch {
+	case b.same:
+		b.r.bindSale(b.args, e)
+	case b.stmt == nil || e.kind != b.kind || e.status != b.status:
+		accepted := 0
+		if e.status == order.AwaitingPayment {
+			accepted = 1
+		}
+		stmt, err := b.r.t.shard.stmts.prepare(b.r.t.ctx, b.dc, orderInserts[e.kind][accepted])
+		if err != nil {
+			return err
+		}
+		b.stmt, b.args, b.kind, b.status = stmt, newArgs(orderValues), e.kind, e.status
+		fallthrough
+	default:
+		b.r.bind(b.args, e)
+	}
+	_, err := b.stmt.ExecContext(b.r.t.ctx, b.args)
+	return err
+}
+
+// bindSale sets the values of a row, in the order of saleInsert.
+func (r *recording) bindSale(args []driver.NamedValue, e *entry) {
+	o, c := e.row.Record, &r.cells
+	args[0].Value = int64(o.ID)
+	args[1].Value = c.batch.of(int64(e.row.Batch))
+	args[2].Value = int64(o.User)
+	args[3].Value = c.group.of(o.Group)
+	args[4].Value = o.Key
+	args[5].Value = int64(o.Fingerprint)
+	args[6].Value = c.currency.of(o.Currency)
+	args[7].Value = detailsOf(o)
+	args[8].Value = int64(o.ID.Time())
+	args[9].Value = boundHash(e)
+}
+
+// detailsOf and boundHash are nil for an order without.
+func detailsOf(o *order.Record) any {
+	if o.Details == nil {
+		return nil
+	}
+	return o.Details
+}
+
+func boundHash(e *entry) any {
+	if !e.keyed() {
+		return nil
+	}
+	return int64(e.hash)
 }
 
 // prepare returns the statement of a text on connection dc, prepared at its first use.
@@ -146,20 +256,14 @@ func (r *recording) bind(args []driver.NamedValue, e *entry) {
 	args[11].Value = c.amount.of(int64(goods - o.Discount + o.Freight))
 	args[12].Value = c.currency.of(o.Currency)
 	args[13].Value = c.encoded(o.Items)
-	args[14].Value = nil
-	if o.Details != nil {
-		args[14].Value = o.Details
-	}
+	args[14].Value = detailsOf(o)
 	args[15].Value = int64(o.ID.Time())
 	args[16].Value = c.updated.of(int64(r.now))
 	if e.status == order.Rejected {
 		args[17].Value, args[18].Value = string(e.reason), int64(e.duplicateOf)
 		return
 	}
-	args[17].Value = nil
-	if o.Key != "" {
-		args[17].Value = int64(o.KeyHash())
-	}
+	args[17].Value = boundHash(e)
 	args[18].Value = c.unpaid.of(int64(r.unpaid))
 }
 
@@ -224,7 +328,7 @@ func (r *recording) appendRow(dst []byte, e *entry) []byte {
 	dst = append(strconv.AppendInt(dst, int64(o.ID.Time()), 10), ',')
 	dst = append(strconv.AppendInt(dst, int64(r.now), 10), ',')
 	if e.keyed() {
-		dst = append(strconv.AppendInt(dst, int64(o.KeyHash()), 10), ',')
+		dst = append(strconv.AppendInt(dst, int64(e.hash), 10), ',')
 	} else {
 		dst = append(dst, "NULL,"...)
 	}

@@ -51,6 +51,7 @@ type shard struct {
 	read   *sql.DB
 	turn   turn       // who writes next (SQLite)
 	stmts  statements // prepared on the one writing connection (SQLite)
+	keys   *keyIndex  // SQLite only
 }
 
 // ErrNotMine says that the epoch of the call is not the one that may do this now; nothing was written.
