@@ -86,7 +86,7 @@ func (s *Store) mergeKeys(ctx context.Context, sh *shard) error {
 		return err
 	}
 	entries := slices.Clone(sh.keys.merging.entries) // only this goroutine ends a merge
-	slices.SortFunc(entries, func(a, b keyEntry) int {
+	slices.SortFunc(entries, func(a, b listed) int {
 		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(int64(a.Key), int64(b.Key)), cmp.Compare(a.id, b.id))
 	})
 	into := insert{into: "order_key (user_id, key_hash, order_id)", columns: 3, tail: s.dialect.upsert("user_id, key_hash, order_id", "")}
@@ -134,7 +134,7 @@ func (s *Store) beginMerge(ctx context.Context, sh *shard) (runs int64, err erro
 		}
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.merging, x.fresh = x.fresh, newUnmerged()
+		x.merging, x.fresh = x.fresh, new(unmerged)
 	}
 	return x.lastRun, nil
 }
