@@ -64,6 +64,15 @@ func invalid(detail string, fields ...FieldProblem) error {
 	return &Problem{Status: 400, Code: "invalid_request", Detail: detail, Errors: fields}
 }
 
+// parseNew reads an offer that is to be created.
+func parseNew(b []byte) (order.Offer, error) {
+	in, err := parseOffer(b)
+	if err != nil {
+		return order.Offer{}, err
+	}
+	return in.offer()
+}
+
 // parseOffer reads one JSON object, strictly: unknown fields are errors, because a misspelt one would be lost silently.
 func parseOffer(b []byte) (*offerInput, error) {
 	in := &offerInput{}

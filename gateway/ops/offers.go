@@ -83,11 +83,7 @@ func (s *Server) createOffer(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	in, err := parseOffer(b)
-	if err != nil {
-		return 0, nil, err
-	}
-	o, err := in.offer()
+	o, err := parseNew(b)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -124,11 +120,7 @@ func (s *Server) createOffers(r *http.Request) (int, any, error) {
 	var at []int
 	for i, line := range lines {
 		answers[i].Line = i + 1
-		in, err := parseOffer(line)
-		var o order.Offer
-		if err == nil {
-			o, err = in.offer()
-		}
+		o, err := parseNew(line)
 		if err != nil {
 			p := *problemOf(err)
 			p.Title = http.StatusText(p.Status)

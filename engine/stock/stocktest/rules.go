@@ -249,14 +249,11 @@ func (p *ruledPart) take(q stock.Request, batch order.BatchID) {
 
 // Confirm is stock.Stock's.
 func (r *Rules) Confirm(ctx context.Context, n order.Partition, e order.Epoch, batches []order.BatchID) error {
-	p, err := r.enter(ctx, n)
+	p, err := r.enterSelling(ctx, n, e)
 	if err != nil {
 		return err
 	}
 	defer r.mu.Unlock()
-	if err := p.sells(n, e); err != nil {
-		return err
-	}
 	for _, id := range batches {
 		delete(p.outbox, id)
 	}

@@ -65,14 +65,11 @@ func (r *Rules) Load(ctx context.Context, n order.Partition, e order.Epoch, page
 
 // Apply is stock.Stock's.
 func (r *Rules) Apply(ctx context.Context, n order.Partition, e order.Epoch, rows []order.LogRow) (uint64, error) {
-	p, err := r.enter(ctx, n)
+	p, err := r.enterSelling(ctx, n, e)
 	if err != nil {
 		return 0, err
 	}
 	defer r.mu.Unlock()
-	if err := p.sells(n, e); err != nil {
-		return 0, err
-	}
 	if len(rows) == 0 || p.applied+1 < rows[0].N {
 		return p.applied, nil
 	}
@@ -118,16 +115,26 @@ func (p *ruledPart) apply(it order.LogItem) {
 	}
 }
 
-// Lookup is stock.Stock's.
-func (r *Rules) Lookup(ctx context.Context, n order.Partition, e order.Epoch, keys []stock.KeyQuery) ([]stock.Outcome, error) {
+// enterSelling is enter for a call that needs the fence to be open under e. After an error mu is not held.
+func (r *Rules) enterSelling(ctx context.Context, n order.Partition, e order.Epoch) (*ruledPart, error) {
 	p, err := r.enter(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	defer r.mu.Unlock()
 	if err := p.sells(n, e); err != nil {
+		r.mu.Unlock()
 		return nil, err
 	}
+	return p, nil
+}
+
+// Lookup is stock.Stock's.
+func (r *Rules) Lookup(ctx context.Context, n order.Partition, e order.Epoch, keys []stock.KeyQuery) ([]stock.Outcome, error) {
+	p, err := r.enterSelling(ctx, n, e)
+	if err != nil {
+		return nil, err
+	}
+	defer r.mu.Unlock()
 	out := make([]stock.Outcome, len(keys))
 	for i, q := range keys {
 		if k, ok := p.known(r.period(), keyName{q.User, q.Key}); ok {
@@ -139,14 +146,11 @@ func (r *Rules) Lookup(ctx context.Context, n order.Partition, e order.Epoch, ke
 
 // Left is stock.Stock's.
 func (r *Rules) Left(ctx context.Context, n order.Partition, e order.Epoch, offers []order.OfferID) ([]int64, error) {
-	p, err := r.enter(ctx, n)
+	p, err := r.enterSelling(ctx, n, e)
 	if err != nil {
 		return nil, err
 	}
 	defer r.mu.Unlock()
-	if err := p.sells(n, e); err != nil {
-		return nil, err
-	}
 	left := make([]int64, len(offers))
 	for i, id := range offers {
 		if _, ok := p.terms[id]; !ok {
@@ -160,14 +164,11 @@ func (r *Rules) Left(ctx context.Context, n order.Partition, e order.Epoch, offe
 
 // Holdings is stock.Stock's.
 func (r *Rules) Holdings(ctx context.Context, n order.Partition, e order.Epoch, buyers []stock.Buyer) ([]int64, error) {
-	p, err := r.enter(ctx, n)
+	p, err := r.enterSelling(ctx, n, e)
 	if err != nil {
 		return nil, err
 	}
 	defer r.mu.Unlock()
-	if err := p.sells(n, e); err != nil {
-		return nil, err
-	}
 	units := make([]int64, len(buyers))
 	for i, b := range buyers {
 		units[i] = p.held[held{b.Offer, b.User}]
@@ -235,14 +236,11 @@ func (r *Rules) State(ctx context.Context, n order.Partition) (stock.State, erro
 
 // Snapshot is stock.Stock's. What users hold is given only where it is not zero.
 func (r *Rules) Snapshot(ctx context.Context, n order.Partition, e order.Epoch) (*stock.Snapshot, error) {
-	p, err := r.enter(ctx, n)
+	p, err := r.enterSelling(ctx, n, e)
 	if err != nil {
 		return nil, err
 	}
 	defer r.mu.Unlock()
-	if err := p.sells(n, e); err != nil {
-		return nil, err
-	}
 	snap := &stock.Snapshot{Applied: p.applied, Reserves: p.sold, Batches: len(p.outbox)}
 	for id, units := range p.left {
 		snap.Left = append(snap.Left, stock.Left{Offer: id, Units: units})
