@@ -91,6 +91,9 @@ func (s *Store) mergeKeys(ctx context.Context, sh *shard) error {
 	})
 	into := insert{into: "order_key (user_id, key_hash, order_id)", columns: 3, tail: s.dialect.upsert("user_id, key_hash, order_id", "")}
 	for len(entries) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		piece := entries[:min(len(entries), mergePiece)]
 		entries = entries[len(piece):]
 		values := make([]any, 0, into.columns*len(piece))
@@ -134,7 +137,7 @@ func (s *Store) beginMerge(ctx context.Context, sh *shard) (runs int64, err erro
 		}
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.merging, x.fresh = x.fresh, new(unmerged)
+		x.merging, x.fresh = x.fresh, &unmerged{entries: make([]listed, 0, len(x.fresh.entries))}
 	}
 	return x.lastRun, nil
 }
