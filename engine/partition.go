@@ -36,7 +36,7 @@ type partition struct {
 	offers []*Offer // sorted by id
 	known  bool     // the catalogue was read
 	seen   uint64   // the catalogue holds the stock log up to here
-	begun  bool     // this process has rebuilt before
+	sold   bool     // this process has had a session: its publishers may be under way
 	beats  heartbeats
 	drift  driftLook
 

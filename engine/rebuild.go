@@ -40,7 +40,6 @@ func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
 	if err != nil {
 		return fmt.Errorf("rebuild partition %d to epoch %d: %w", p.number, e, err)
 	}
-	p.begun = true
 	p.force.Store(false)
 	p.e.log.Info("partition rebuilt", "partition", p.number, "epoch", e, "took", time.Since(started).Round(time.Millisecond))
 	return p.begin(ctx, st)
@@ -58,7 +57,7 @@ func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, err
 	crash.At("close")
 	if intact {
 		err = p.relayAll(ctx, e)
-	} else if p.begun || !p.e.opts.Exclusive {
+	} else if p.sold || !p.e.opts.Exclusive {
 		sleep(ctx, p.e.opts.Deadline) // whatever is answered as placed is in the queue by then
 		err = ctx.Err()
 	}

@@ -22,6 +22,7 @@ import (
 // world is a whole order path on embedded drivers, with a place to plant faults between the engine and each seam.
 type world struct {
 	t       *testing.T
+	dir     string
 	store   *store.Store
 	mem     *memstock.Stock
 	stock   *faultyStock
@@ -50,7 +51,7 @@ func newWorld(t *testing.T, wrap ...func(queue.Queue) queue.Queue) *world {
 	for _, f := range wrap {
 		front = f(front)
 	}
-	w := &world{t: t, store: s, queue: &faultyQueue{Queue: front}, ids: order.NewIDs(nil)}
+	w := &world{t: t, dir: dir, store: s, queue: &faultyQueue{Queue: front}, ids: order.NewIDs(nil)}
 	now := order.MilliOf(time.Now())
 	w.ids.Lease(1, now-1000, now+3_600_000)
 	w.persist = persist.New(persist.DefaultOptions(), w.queue, s, quiet())
@@ -208,6 +209,38 @@ type faultyStock struct {
 	mu      sync.Mutex
 	reserve func(call *stock.ReserveCall) (*stock.Reserved, error) // replaces Reserve
 	shut    func()                                                 // runs after a Shut
+	read    func(what string, p order.Partition) error             // before a read: an error is returned instead
+}
+
+func (f *faultyStock) onRead(planted func(what string, p order.Partition) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.read = planted
+}
+
+// reading runs what is planted before a read.
+func (f *faultyStock) reading(what string, p order.Partition) error {
+	f.mu.Lock()
+	planted := f.read
+	f.mu.Unlock()
+	if planted == nil {
+		return nil
+	}
+	return planted(what, p)
+}
+
+func (f *faultyStock) State(ctx context.Context, p order.Partition) (stock.State, error) {
+	if err := f.reading("state", p); err != nil {
+		return stock.State{}, err
+	}
+	return f.Stock.State(ctx, p)
+}
+
+func (f *faultyStock) BatchIDs(ctx context.Context, p order.Partition, e order.Epoch, gate stock.Gate) ([]order.BatchID, error) {
+	if err := f.reading("batches", p); err != nil {
+		return nil, err
+	}
+	return f.Stock.BatchIDs(ctx, p, e, gate)
 }
 
 func (f *faultyStock) Reserve(ctx context.Context, call *stock.ReserveCall) (*stock.Reserved, error) {
