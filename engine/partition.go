@@ -27,6 +27,7 @@ type partition struct {
 	confirmed   []order.BatchID
 
 	traffic  atomic.Int64 // messages published
+	unwell   atomic.Bool  // the last publish failed
 	stale    atomic.Bool  // the queue is older than MaxQueueAge
 	force    atomic.Bool  // the next recovery must rebuild
 	queueAge atomic.Int64 // nanoseconds
