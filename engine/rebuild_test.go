@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,9 +175,15 @@ func TestFailingPublishIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	o := w.offer(5, 0)
-	fails := 0
+	var fails atomic.Int64
 	w.queue.onPublish(func(*order.Message) error {
-		if fails++; fails <= 5 {
+		if fails.Add(1) <= 5 {
+			return errPlanted
+		}
+		return nil
+	})
+	w.queue.onBarrier(func() error { // heartbeats neither
+		if fails.Load() < 5 {
 			return errPlanted
 		}
 		return nil
