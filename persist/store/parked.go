@@ -90,19 +90,24 @@ func (s *Store) Parked(ctx context.Context, home int, shard int, limit int) ([]P
 	return list, nil
 }
 
-// Unpark deletes parked orders that have been recorded; poison stays.
-func (s *Store) Unpark(ctx context.Context, home int, orders []order.ID) error {
-	if len(orders) == 0 {
+// Unpark deletes parked orders that have been recorded, each as it was claimed in its batch: another claim of the same
+// order may have been parked meanwhile. Poison stays.
+func (s *Store) Unpark(ctx context.Context, home int, recorded []ParkedOrder) error {
+	if len(recorded) == 0 {
 		return nil
 	}
-	orders = slices.Sorted(slices.Values(orders))
+	claims := make([]pair, len(recorded))
+	for i := range recorded {
+		claims[i] = pair{int64(recorded[i].Order), int64(recorded[i].Batch)}
+	}
+	slices.SortFunc(claims, func(a, b pair) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
 	err := s.update(ctx, home, 0, func(t *tx) error {
-		return in(orders, func(marks string, args []any) error {
-			_, err := t.exec("DELETE FROM parked WHERE error = '' AND order_id IN "+marks, args...)
+		return t.d.inPairs(claims, func(pairs string, args []any) error {
+			_, err := t.exec("DELETE FROM parked WHERE error = '' AND (order_id, batch_id) IN "+pairs, args...)
 			return err
 		})
 	})
-	return onShard(err, fmt.Sprintf("unpark %d orders", len(orders)), home)
+	return onShard(err, fmt.Sprintf("unpark %d orders", len(recorded)), home)
 }
 
 // ParkedEpochs is, per partition of a home shard, the lowest epoch of which an order is parked, poison excepted.

@@ -65,7 +65,9 @@ func TestParked(t *testing.T) {
 		noError(t, d.Park(ctx, home, parked)) // a message that comes again does not heal it
 		expect("without poison", nil, 1, 10)
 		expectEpochs(6)
-		noError(t, d.Unpark(ctx, home, []order.ID{b.ID, a.ID, c.ID, 99}))
+		noError(t, d.Unpark(ctx, home, []ParkedOrder{parked[1], parked[0], parked[3], {Order: 99, Batch: 1}}))
+		expect("the claim that was parked meanwhile", parked[2:3], 0, 10)
+		noError(t, d.Unpark(ctx, home, parked[2:3]))
 		expect("nothing is left", nil, 0, 10)
 		expectEpochs(0)
 		expectAny(true)
@@ -89,16 +91,14 @@ func TestParkedRoundTrip(t *testing.T) {
 			list, err := d.Parked(ctx, home, shard, 100)
 			noError(t, err)
 			var back []Row
-			var ids []order.ID
 			for _, o := range list {
 				r := new(order.Record)
 				_, err := order.DecodeRecord(o.Bytes, r)
 				noError(t, err)
 				back = append(back, Row{Record: r, Batch: o.Batch, Epoch: o.Epoch, Partition: o.Partition, Status: o.Status, Reason: o.Reason})
-				ids = append(ids, o.Order)
 			}
 			d.record(time.Hour, back...)
-			noError(t, d.Unpark(ctx, home, ids))
+			noError(t, d.Unpark(ctx, home, list))
 		}
 		want := d.outcome(rows)
 		if got := d.record(time.Hour, rows...); got.Duplicates+got.Alarms > 0 {
