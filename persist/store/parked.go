@@ -110,6 +110,34 @@ func (s *Store) Unpark(ctx context.Context, home int, recorded []ParkedOrder) er
 	return onShard(err, fmt.Sprintf("unpark %d orders", len(recorded)), home)
 }
 
+// poisonMax bounds what LivePoison reads.
+const poisonMax = 1000
+
+// LivePoison reads the live orders of one user shard that are poison on a home shard. Their keys are taken, although no
+// row of orders says so. More than a thousand are an error: that shard refuses everything, and a person is needed.
+func (s *Store) LivePoison(ctx context.Context, home int, shard int) ([]*order.Record, error) {
+	var list []*order.Record
+	scan := func(r *sql.Rows) error {
+		var wire []byte
+		if err := r.Scan(&wire); err != nil {
+			return err
+		}
+		record := new(order.Record)
+		_, err := order.DecodeRecord(wire, record)
+		list = append(list, record)
+		return err
+	}
+	const query = "SELECT bytes FROM parked WHERE shard = ? AND error <> '' AND status = ? LIMIT ?"
+	err := s.query(ctx, home, query, scan, shard, string(order.AwaitingPayment), poisonMax+1)
+	if err == nil && len(list) > poisonMax {
+		err = fmt.Errorf("there are more than %d", poisonMax)
+	}
+	if err != nil {
+		return nil, onShard(err, fmt.Sprintf("read the poison of shard %d", shard), home)
+	}
+	return list, nil
+}
+
 // ParkedEpochs is, per partition of a home shard, the lowest epoch of which an order is parked, poison excepted.
 func (s *Store) ParkedEpochs(ctx context.Context, home int) (map[order.Partition]order.Epoch, error) {
 	epochs := make(map[order.Partition]order.Epoch)

@@ -63,6 +63,20 @@ func TestParked(t *testing.T) {
 		poison.Error = "refused: \xff\x00"
 		noError(t, d.Park(ctx, home, []ParkedOrder{poison}))
 		noError(t, d.Park(ctx, home, parked)) // a message that comes again does not heal it
+		expectPoison := func(shard int, want ...order.ID) {
+			t.Helper()
+			list, err := d.LivePoison(ctx, home, shard)
+			noError(t, err)
+			var got []order.ID
+			for _, r := range list {
+				got = append(got, r.ID)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("live poison of shard %d: %s", shard, diff)
+			}
+		}
+		expectPoison(1, c.ID)
+		expectPoison(0)
 		expect("without poison", nil, 1, 10)
 		expectEpochs(6)
 		noError(t, d.Unpark(ctx, home, []ParkedOrder{parked[1], parked[0], parked[3], {Order: 99, Batch: 1}}))
@@ -71,6 +85,9 @@ func TestParked(t *testing.T) {
 		expect("nothing is left", nil, 0, 10)
 		expectEpochs(0)
 		expectAny(true)
+		parked[0].Error = "refused, and rejected: it holds no key"
+		noError(t, d.Park(ctx, home, parked[:1]))
+		expectPoison(0)
 	})
 }
 
