@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"sluice/configs"
+	"sluice/engine/order"
 )
 
 // TestQueueThatDoesNotOpen: whoever opens a queue gets the reason or the queue. A nil *sqlitequeue.Queue in the
@@ -18,6 +19,7 @@ func TestQueueThatDoesNotOpen(t *testing.T) {
 	}
 	d, c := newDrivers(), &configs.Config{DataDir: file} // not a directory
 	d.sqlitequeue.Path = "queue.db"
+	c.Engine.Partitions = order.Partitions{Normal: 1, Flash: 1}
 	if q, err := d.openQueue(t.Context(), c); q != nil || err == nil {
 		t.Errorf("opened %v, %v", q, err)
 	}
