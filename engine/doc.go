@@ -34,7 +34,7 @@
 //	sell    per partition and flight; owns batches; ends when the intake is closed and empty
 //	keep    per partition; recovery, relay, heartbeats, sold-out looks, drift, stock log; ends with the engine's context
 //	follow  per home shard; reads the `part` rows every 100 ms and hands them to the keepers
-//	lookKeys one; the look before a 409 (keylook.go); ends when its channel is closed
+//	lookKeys per user shard; the look before a 409 (keylook.go); ends when its channel is closed
 //	renew   during a rebuild; renews busy_until; its rebuild waits for it
 //
 // # Shutdown

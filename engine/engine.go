@@ -27,15 +27,17 @@ type Engine struct {
 
 	catalogue  catalogue
 	partitions []*partition // by number; nil for those of other kinds
-	looks      chan look
+	looks      []chan look  // by user shard
 	looksMu    sync.RWMutex // held by senders; whoever closes looks holds it alone
 	looksOver  bool
-	full       atomic.Bool // there is no room for more orders
-	stats      counters
+	// ordersOfKeys is the store's; a test may put a shard that hangs in its place.
+	ordersOfKeys func(context.Context, int, []store.KeyRef) ([]*order.Order, error)
+	full         atomic.Bool // there is no room for more orders
+	stats        counters
 
 	keepers sync.WaitGroup // keep, follow, watch
 	sellers sync.WaitGroup
-	looker  sync.WaitGroup
+	lookers sync.WaitGroup
 	stop    context.CancelFunc
 	closing sync.Once
 	closed  chan struct{}
@@ -44,8 +46,11 @@ type Engine struct {
 // New returns an engine that does nothing until Start. It does not own what it is given: the caller closes stock, queue
 // and store after Close. Options are validated by who loads them.
 func New(o Options, st stock.Stock, q queue.Queue, s *store.Store, ids *order.IDs, log *slog.Logger) *Engine {
-	e := &Engine{opts: o, stock: st, queue: q, store: s, ids: ids, log: log, looks: make(chan look, lookQueue),
-		closed: make(chan struct{})}
+	e := &Engine{opts: o, stock: st, queue: q, store: s, ids: ids, log: log, looks: make([]chan look, s.Shards()),
+		ordersOfKeys: s.OrdersOfKeys, closed: make(chan struct{})}
+	for shard := range e.looks {
+		e.looks[shard] = make(chan look, lookQueue)
+	}
 	e.tuned.Store(&o.Tuning)
 	e.partitions = make([]*partition, o.Partitions.Count())
 	for _, kind := range e.kinds() {
@@ -105,7 +110,9 @@ func (e *Engine) Start(context.Context) error {
 		e.keepers.Go(func() { e.follow(ctx, home) })
 	}
 	e.keepers.Go(func() { e.watchRoom(ctx) })
-	e.looker.Go(e.lookKeys)
+	for shard := range e.looks {
+		e.lookers.Go(func() { e.lookKeys(shard) })
+	}
 	return nil
 }
 
@@ -129,9 +136,11 @@ func (e *Engine) shutDown() {
 	e.keepers.Wait()
 	e.looksMu.Lock()
 	e.looksOver = true
-	close(e.looks)
+	for _, waiting := range e.looks {
+		close(waiting)
+	}
 	e.looksMu.Unlock()
-	e.looker.Wait()
+	e.lookers.Wait()
 	e.each(func(p *partition) {
 		if s := p.session.Load(); s != nil {
 			p.confirmRest(context.Background(), s)

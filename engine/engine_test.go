@@ -228,12 +228,7 @@ func TestLookBeforeRefusal(t *testing.T) {
 	first := w.place(o, 1, "a")
 	w.wantVerdict(first, Placed)
 	w.stored(first.Answer.Order)
-	w.mem.Lose(w.flash(), memstock.All)
-	w.await("the loss is healed", func() bool { s := w.part().session.Load(); return s != nil && s.keysSince.Logged > 0 })
-	w.await("the rows of before are recorded", func() bool {
-		s, part := w.part().session.Load(), w.part().part.Load()
-		return s != nil && part.Recorded >= s.keysSince.Epoch
-	})
+	w.forgetKeys()
 	again := w.place(o, 1, "a")
 	w.wantVerdict(again, Replayed)
 	if again.Answer.Order != first.Answer.Order {

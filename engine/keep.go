@@ -118,6 +118,7 @@ func (p *partition) begin(ctx context.Context, st *stock.State) error {
 	if err := p.readLeft(ctx, s, p.offers); err != nil {
 		return err
 	}
+	p.sold = true
 	p.open(s)
 	p.e.log.Info("partition open", "partition", p.number, "epoch", s.epoch, "offers", len(p.offers))
 	return nil

@@ -11,9 +11,8 @@ import (
 
 const (
 	keysLifetime = 48 * time.Hour // of an idempotency record: two periods
-	lookQueue    = 4_096          // looks that may wait
+	lookQueue    = 4_096          // looks that may wait for one user shard
 	lookBatch    = 512
-	lookFor      = 2 * time.Second
 )
 
 // look is one look before a 409: fast stock has forgotten keys, so a refusal of a key that it does not know may hide an
@@ -42,7 +41,7 @@ func (p *partition) mustLook(s *session, t *Ticket, o *stock.Outcome) bool {
 	return true
 }
 
-// lookKeyLater hands the ticket to the look's goroutine, which answers it; a full queue answers Unknown.
+// lookKeyLater hands the ticket to the goroutine of its user shard, which answers it; a full queue answers Unknown.
 func (e *Engine) lookKeyLater(t *Ticket, s *session, o *stock.Outcome) {
 	e.looksMu.RLock()
 	defer e.looksMu.RUnlock()
@@ -51,7 +50,7 @@ func (e *Engine) lookKeyLater(t *Ticket, s *session, o *stock.Outcome) {
 		return
 	}
 	select {
-	case e.looks <- look{t: t, s: s, out: *o}:
+	case e.looks[e.store.UserShard(t.User)] <- look{t: t, s: s, out: *o}:
 	default:
 		t.answer(Unknown)
 	}
@@ -64,14 +63,15 @@ func (e *Engine) lookKey(t *Ticket, s *session, o *stock.Outcome) Verdict {
 	return t.Answer.Verdict
 }
 
-// lookKeys answers looks, many at once, until e.looks is closed.
-func (e *Engine) lookKeys() {
+// lookKeys answers the looks of one user shard, many at once, until its channel is closed. Each shard has a goroutine of
+// its own: one that hangs delays no look on another.
+func (e *Engine) lookKeys(shard int) {
 	batch := make([]look, 0, lookBatch)
-	for first := range e.looks {
+	for first := range e.looks[shard] {
 		batch = append(batch[:0], first)
 		for len(batch) < lookBatch {
 			select {
-			case l, ok := <-e.looks:
+			case l, ok := <-e.looks[shard]:
 				if ok {
 					batch = append(batch, l)
 					continue
@@ -80,18 +80,39 @@ func (e *Engine) lookKeys() {
 			}
 			break
 		}
-		e.lookAll(batch)
+		e.lookAll(shard, batch)
 		clear(batch)
 	}
 }
 
-// lookAll answers a batch of looks: without the database where the user holds nothing of a limited offer.
-func (e *Engine) lookAll(batch []look) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookFor)
-	defer cancel()
+// until is when the look has to be answered.
+func (e *Engine) until(l *look) time.Time { return l.t.Deadline.Add(e.opts.Deadline) }
+
+// lookAll answers a batch of looks: without the database where the user holds nothing of a limited offer. It ends with
+// the first deadline of the batch: a shard that has not answered by then is not waited for.
+func (e *Engine) lookAll(shard int, batch []look) {
 	e.stats.looks.Add(int64(len(batch)))
-	byShard := make(map[int][]look)
+	now := time.Now()
+	var end time.Time
+	inTime := batch[:0]
 	for _, l := range batch {
+		until := e.until(&l)
+		if !until.After(now) {
+			l.t.answer(Unknown)
+			continue
+		}
+		if end.IsZero() || until.Before(end) {
+			end = until
+		}
+		inTime = append(inTime, l)
+	}
+	if len(inTime) == 0 {
+		return
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	looks := inTime[:0]
+	for _, l := range inTime {
 		switch holds, err := e.mayHold(ctx, &l); {
 		case err != nil:
 			l.t.answer(Unknown)
@@ -100,11 +121,10 @@ func (e *Engine) lookAll(batch []look) {
 		case l.t.partition.part.Load().Recorded < l.s.keysSince.Epoch:
 			l.t.answer(Unknown) // rows of before the loss may still be on their way
 		default:
-			shard := e.store.UserShard(l.t.User)
-			byShard[shard] = append(byShard[shard], l)
+			looks = append(looks, l)
 		}
 	}
-	for shard, looks := range byShard {
+	if len(looks) > 0 {
 		e.lookAt(ctx, shard, looks)
 	}
 }
@@ -126,12 +146,9 @@ func (e *Engine) mayHold(ctx context.Context, l *look) (bool, error) {
 	return true, nil
 }
 
+// lookAt answers looks by what their user shard and the home shards say.
 func (e *Engine) lookAt(ctx context.Context, shard int, looks []look) {
-	refs := make([]store.KeyRef, len(looks))
-	for i, l := range looks {
-		refs[i] = store.KeyRef{User: l.t.User, Key: l.t.Record.KeyHash()}
-	}
-	found, err := e.store.OrdersOfKeys(ctx, shard, refs)
+	found, err := e.holders(ctx, shard, looks)
 	if err != nil {
 		e.log.Warn("look before a refusal failed", "shard", shard, "looks", len(looks), "error", err)
 	}
@@ -139,13 +156,54 @@ func (e *Engine) lookAt(ctx context.Context, shard int, looks []look) {
 		switch {
 		case err != nil:
 			l.t.answer(Unknown)
-		case found[i] == nil:
+		case found[i] == holder{}:
 			l.t.refuse(&l.out)
-		case found[i].Fingerprint != l.t.Fingerprint:
+		case found[i].fingerprint != l.t.Fingerprint:
 			l.t.refuse(&stock.Outcome{Code: order.KeyReused})
 		default:
-			l.t.Answer.Order = found[i].ID
+			l.t.Answer.Order = found[i].order
 			l.t.answer(Replayed)
 		}
 	}
+}
+
+// holder is the order that holds a key; zero if there is none.
+type holder struct {
+	order       order.ID
+	fingerprint uint64
+}
+
+// holders finds the orders that hold the keys of looks: rows of the user shard, and the poison that it refuses. Poison
+// is read first: the only way out of there leads to the rows.
+func (e *Engine) holders(ctx context.Context, shard int, looks []look) ([]holder, error) {
+	refs := make([]store.KeyRef, len(looks))
+	poison := make(map[store.KeyRef]holder)
+	read := make(map[int]bool)
+	for i, l := range looks {
+		refs[i] = store.KeyRef{User: l.t.User, Key: l.t.Record.KeyHash()}
+		home := e.store.Home(l.t.partition.number)
+		if read[home] {
+			continue
+		}
+		read[home] = true
+		records, err := e.store.LivePoison(ctx, home, shard)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			poison[store.KeyRef{User: r.User, Key: r.KeyHash()}] = holder{r.ID, r.Fingerprint}
+		}
+	}
+	rows, err := e.ordersOfKeys(ctx, shard, refs)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]holder, len(looks))
+	for i, row := range rows {
+		found[i] = poison[refs[i]]
+		if row != nil {
+			found[i] = holder{row.ID, row.Fingerprint}
+		}
+	}
+	return found, nil
 }

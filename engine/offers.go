@@ -101,6 +101,7 @@ const catalogPage = 1000
 // comes through the stock log.
 func (p *partition) readCatalogue(ctx context.Context, part store.Part) error {
 	var after order.OfferID
+	p.offers = p.offers[:0] // a read that failed half way is begun anew
 	for {
 		offers, err := p.e.store.Offers(ctx, p.number, after, catalogPage)
 		if err != nil {

@@ -27,6 +27,7 @@ type partition struct {
 	confirmed   []order.BatchID
 
 	traffic  atomic.Int64 // messages published
+	unwell   atomic.Bool  // the last publish failed
 	stale    atomic.Bool  // the queue is older than MaxQueueAge
 	force    atomic.Bool  // the next recovery must rebuild
 	queueAge atomic.Int64 // nanoseconds
@@ -36,7 +37,7 @@ type partition struct {
 	offers []*Offer // sorted by id
 	known  bool     // the catalogue was read
 	seen   uint64   // the catalogue holds the stock log up to here
-	begun  bool     // this process has rebuilt before
+	sold   bool     // this process has had a session: its publishers may be under way
 	beats  heartbeats
 	drift  driftLook
 

@@ -65,6 +65,7 @@ func (p *partition) publishOlder(ctx context.Context, s *session, batches []orde
 func (p *partition) publish(ctx context.Context, message []byte) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := p.e.queue.Publish(ctx, p.number, message)
+		p.publishing(err)
 		if err == nil {
 			p.traffic.Add(1)
 			return nil
@@ -77,6 +78,18 @@ func (p *partition) publish(ctx context.Context, message []byte) error {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
+	}
+}
+
+// publishing tells when publishing begins to fail and when it is well again, and not of each time in between.
+func (p *partition) publishing(err error) {
+	switch {
+	case err == nil && p.unwell.Load():
+		if p.unwell.CompareAndSwap(true, false) {
+			p.e.log.Info("publishing is well again", "partition", p.number)
+		}
+	case err != nil && !errors.Is(err, context.Canceled) && p.unwell.CompareAndSwap(false, true):
+		p.e.log.Warn("publishing fails; it is tried again", "partition", p.number, "error", err)
 	}
 }
 

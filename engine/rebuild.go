@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/engine/order"
+	"sluice/engine/queue"
 	"sluice/engine/stock"
 	"sluice/internal/crash"
 	"sluice/persist/store"
@@ -19,6 +20,8 @@ const (
 	barrierEvery = 3 * time.Second // the barrier is published again until it was seen
 	loadOffers   = 1_000           // offers of one page of a load
 	loadBuyers   = 5_000           // buyers of one page
+	againFirst   = 5 * time.Millisecond
+	againLast    = 500 * time.Millisecond
 )
 
 // errGaveUp says that another rebuild has the partition now, or that fast stock changed under this one.
@@ -40,7 +43,6 @@ func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
 	if err != nil {
 		return fmt.Errorf("rebuild partition %d to epoch %d: %w", p.number, e, err)
 	}
-	p.begun = true
 	p.force.Store(false)
 	p.e.log.Info("partition rebuilt", "partition", p.number, "epoch", e, "took", time.Since(started).Round(time.Millisecond))
 	return p.begin(ctx, st)
@@ -48,17 +50,14 @@ func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
 
 // bring does the steps behind begin.
 func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, error) {
-	intact, ok, err := p.e.stock.Shut(ctx, p.number, e)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("shut the fence: %w", err)
-	case !ok:
-		return nil, fmt.Errorf("%w: a later epoch has shut the fence", errGaveUp)
+	intact, err := p.shutFence(ctx, e)
+	if err != nil {
+		return nil, err
 	}
 	crash.At("close")
 	if intact {
 		err = p.relayAll(ctx, e)
-	} else if p.begun || !p.e.opts.Exclusive {
+	} else if p.sold || !p.e.opts.Exclusive {
 		sleep(ctx, p.e.opts.Deadline) // whatever is answered as placed is in the queue by then
 		err = ctx.Err()
 	}
@@ -68,16 +67,20 @@ func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, err
 	if err := p.awaitBarrier(ctx, e); err != nil {
 		return nil, err
 	}
-	if err := p.e.store.LowerTotals(ctx, p.number, e); err != nil {
-		return nil, fmt.Errorf("lower totals: %w", err)
+	var count *store.Count
+	err = p.insist(ctx, "lower totals", func() error { return p.e.store.LowerTotals(ctx, p.number, e) })
+	if err == nil {
+		err = p.insist(ctx, "count", func() (err error) {
+			count, err = p.e.store.Count(ctx, p.number, e)
+			return err
+		})
 	}
-	count, err := p.e.store.Count(ctx, p.number, e)
 	if err != nil {
-		return nil, fmt.Errorf("count: %w", err)
+		return nil, err
 	}
 	crash.At("count")
 	if err := p.load(ctx, e, count, !intact); err != nil {
-		return nil, fmt.Errorf("load: %w", err)
+		return nil, err
 	}
 	crash.At("load")
 	st, err := p.e.stock.State(ctx, p.number)
@@ -85,6 +88,60 @@ func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, err
 		err = fmt.Errorf("%w: the fence changed after the load", errGaveUp)
 	}
 	return &st, err
+}
+
+// insist does f again, after a pause, when it fails for a reason that may pass: whoever begins anew finds a shut fence
+// and must take fast stock for lost. It ends with ctx, which ends when a later rebuild has begun, and with whatever
+// says that this one is over.
+func (p *partition) insist(ctx context.Context, what string, f func() error) error {
+	failed := false
+	for pause := againFirst; ; pause = min(2*pause, againLast) {
+		err := f()
+		var notReady *stock.NotReady
+		switch {
+		case err == nil && failed:
+			p.e.log.Info("rebuild goes on", "partition", p.number, "step", what)
+			return nil
+		case err == nil:
+			return nil
+		case errors.As(err, &notReady), errors.Is(err, store.ErrNotMine), errors.Is(err, queue.ErrClosed), ctx.Err() != nil:
+			return fmt.Errorf("%s: %w", what, err)
+		case !failed:
+			p.e.log.Warn("a step of the rebuild fails; it is tried again", "partition", p.number, "step", what, "error", err)
+		}
+		failed = true
+		if sleep(ctx, pause); ctx.Err() != nil {
+			return fmt.Errorf("%s: %w: %w", what, context.Cause(ctx), err)
+		}
+	}
+}
+
+// insistPublish publishes a message also when the queue is full for a while.
+func (p *partition) insistPublish(ctx context.Context, message []byte) error {
+	return p.insist(ctx, "publish", func() error { return p.publish(ctx, message) })
+}
+
+// shutFence shuts the fence and tells whether fast stock was intact. Only a call that had no effect may be repeated: a
+// second one would find the fence shut, and nobody would know how it was before.
+func (p *partition) shutFence(ctx context.Context, e order.Epoch) (intact bool, err error) {
+	var ok bool
+	var unknown error
+	err = p.insist(ctx, "shut the fence", func() error {
+		intact, ok, unknown = p.e.stock.Shut(ctx, p.number, e)
+		if stock.NotExecuted(unknown) {
+			return unknown
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case unknown != nil:
+		return false, fmt.Errorf("shut the fence: %w", unknown)
+	case !ok:
+		return false, fmt.Errorf("%w: a later epoch has shut the fence", errGaveUp)
+	}
+	return intact, nil
 }
 
 // renewing keeps the rebuild's claim on the partition alive. The context ends when the claim is lost; stop gives the
@@ -115,18 +172,26 @@ func (p *partition) renewing(ctx context.Context, e order.Epoch) (context.Contex
 
 // relayAll publishes the whole outbox of an intact fast stock, under the shut fence of e.
 func (p *partition) relayAll(ctx context.Context, e order.Epoch) error {
-	batches, err := p.e.stock.BatchIDs(ctx, p.number, e, stock.Closed)
+	var batches []order.BatchID
+	err := p.insist(ctx, "list the outbox", func() (err error) {
+		batches, err = p.e.stock.BatchIDs(ctx, p.number, e, stock.Closed)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("read the outbox: %w", err)
+		return err
 	}
 	slices.Sort(batches)
 	for page := range slices.Chunk(batches, relayPage) {
-		entries, err := p.e.stock.Entries(ctx, p.number, e, stock.Closed, page)
+		var entries []stock.Entry
+		err := p.insist(ctx, "read the outbox", func() (err error) {
+			entries, err = p.e.stock.Entries(ctx, p.number, e, stock.Closed, page)
+			return err
+		})
 		if err != nil {
-			return fmt.Errorf("read the outbox: %w", err)
+			return err
 		}
 		for i := range entries {
-			if err := p.publish(ctx, entries[i].Message(p.number)); err != nil {
+			if err := p.insistPublish(ctx, entries[i].Message(p.number)); err != nil {
 				return err
 			}
 		}
@@ -143,7 +208,7 @@ func (p *partition) awaitBarrier(ctx context.Context, e order.Epoch) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		if time.Since(sent) > barrierEvery {
 			sent = time.Now()
-			if err := p.publish(ctx, order.AppendBarrier(nil, p.number, e, order.MilliOf(sent))); err != nil {
+			if err := p.insistPublish(ctx, order.AppendBarrier(nil, p.number, e, order.MilliOf(sent))); err != nil {
 				return err
 			}
 		}
@@ -151,7 +216,11 @@ func (p *partition) awaitBarrier(ctx context.Context, e order.Epoch) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		part, _, err := p.readPart(ctx)
+		var part *store.Part
+		err := p.insist(ctx, "await the barrier", func() (err error) {
+			part, _, err = p.readPart(ctx)
+			return err
+		})
 		switch {
 		case err != nil:
 			return err
@@ -165,7 +234,9 @@ func (p *partition) awaitBarrier(ctx context.Context, e order.Epoch) error {
 
 // load writes what was counted into fast stock, in pages, and opens it.
 func (p *partition) load(ctx context.Context, e order.Epoch, count *store.Count, lost bool) error {
-	put := func(page *stock.LoadPage) error { return p.e.stock.Load(ctx, p.number, e, page) }
+	put := func(page *stock.LoadPage) error {
+		return p.insist(ctx, "load", func() error { return p.e.stock.Load(ctx, p.number, e, page) })
+	}
 	for offers := range slices.Chunk(count.Offers, loadOffers) {
 		if err := put(&stock.LoadPage{Offers: offers}); err != nil {
 			return err

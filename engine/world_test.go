@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 // world is a whole order path on embedded drivers, with a place to plant faults between the engine and each seam.
 type world struct {
 	t       *testing.T
+	dir     string
 	store   *store.Store
 	mem     *memstock.Stock
 	stock   *faultyStock
@@ -29,6 +31,7 @@ type world struct {
 	persist *persist.Persist
 	engine  *Engine
 	ids     *order.IDs
+	told    *lockedBuffer // what the engine logged
 }
 
 const deadline = 2 * time.Second // D in these tests: enough for a busy machine
@@ -50,7 +53,7 @@ func newWorld(t *testing.T, wrap ...func(queue.Queue) queue.Queue) *world {
 	for _, f := range wrap {
 		front = f(front)
 	}
-	w := &world{t: t, store: s, queue: &faultyQueue{Queue: front}, ids: order.NewIDs(nil)}
+	w := &world{t: t, dir: dir, store: s, queue: &faultyQueue{Queue: front}, ids: order.NewIDs(nil), told: new(lockedBuffer)}
 	now := order.MilliOf(time.Now())
 	w.ids.Lease(1, now-1000, now+3_600_000)
 	w.persist = persist.New(persist.DefaultOptions(), w.queue, s, quiet())
@@ -68,7 +71,7 @@ func (w *world) start(exclusive bool) {
 	o := DefaultOptions()
 	o.Partitions, o.Deadline, o.Exclusive = w.store.Partitions(), deadline, exclusive
 	o.Tuning.RelayAfter = time.Second
-	e := New(o, w.stock, w.queue, w.store, w.ids, quiet())
+	e := New(o, w.stock, w.queue, w.store, w.ids, slog.New(slog.NewTextHandler(w.told, nil)))
 	check(w.t, e.Start(w.t.Context()))
 	w.t.Cleanup(func() { _ = e.Close(context.Background()) })
 	w.engine = e
@@ -208,6 +211,38 @@ type faultyStock struct {
 	mu      sync.Mutex
 	reserve func(call *stock.ReserveCall) (*stock.Reserved, error) // replaces Reserve
 	shut    func()                                                 // runs after a Shut
+	read    func(what string, p order.Partition) error             // before a read: an error is returned instead
+}
+
+func (f *faultyStock) onRead(planted func(what string, p order.Partition) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.read = planted
+}
+
+// reading runs what is planted before a read.
+func (f *faultyStock) reading(what string, p order.Partition) error {
+	f.mu.Lock()
+	planted := f.read
+	f.mu.Unlock()
+	if planted == nil {
+		return nil
+	}
+	return planted(what, p)
+}
+
+func (f *faultyStock) State(ctx context.Context, p order.Partition) (stock.State, error) {
+	if err := f.reading("state", p); err != nil {
+		return stock.State{}, err
+	}
+	return f.Stock.State(ctx, p)
+}
+
+func (f *faultyStock) BatchIDs(ctx context.Context, p order.Partition, e order.Epoch, gate stock.Gate) ([]order.BatchID, error) {
+	if err := f.reading("batches", p); err != nil {
+		return nil, err
+	}
+	return f.Stock.BatchIDs(ctx, p, e, gate)
 }
 
 func (f *faultyStock) Reserve(ctx context.Context, call *stock.ReserveCall) (*stock.Reserved, error) {
@@ -243,11 +278,12 @@ func (f *faultyStock) onShut(planted func()) {
 	f.shut = planted
 }
 
-// faultyQueue lets a test fail or hold the batches of a publisher. Barriers pass.
+// faultyQueue lets a test fail or hold the batches of a publisher. Barriers pass, unless barrier is planted.
 type faultyQueue struct {
 	queue.Queue
 	mu      sync.Mutex
 	publish func(m *order.Message) error // before the publish; an error is returned instead
+	barrier func() error                 // the same, of a barrier
 	seen    []*order.Message             // every message that Publish was given and that went through
 }
 
@@ -259,8 +295,13 @@ func (f *faultyQueue) Publish(ctx context.Context, p order.Partition, message []
 		return err
 	}
 	f.mu.Lock()
-	planted := f.publish
+	planted, barrier := f.publish, f.barrier
 	f.mu.Unlock()
+	if barrier != nil && m.Kind == order.BarrierMessage {
+		if err := barrier(); err != nil {
+			return err
+		}
+	}
 	if planted != nil && m.Kind == order.BatchMessage {
 		if err := planted(m); err != nil {
 			return err
@@ -281,6 +322,12 @@ func (f *faultyQueue) onPublish(planted func(m *order.Message) error) {
 	f.publish = planted
 }
 
+func (f *faultyQueue) onBarrier(planted func() error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.barrier = planted
+}
+
 func (f *faultyQueue) published() []*order.Message {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -296,3 +343,21 @@ func (w *world) loseNow() {
 
 func storeChange(total *int64) store.OfferChange { return store.OfferChange{Total: total} }
 func storeTitle(title string) store.OfferChange  { return store.OfferChange{Title: &title} }
+
+// lockedBuffer is a bytes.Buffer that several goroutines may write to.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}

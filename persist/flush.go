@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"sluice/engine/order"
 	"sluice/internal/crash"
@@ -33,6 +34,7 @@ func (c *consumer) flush(home int, h *held) error {
 	case errors.As(err, &ahead):
 		c.stopPartition(ahead.Partition, err)
 		h.drop(ahead.Partition)
+		h.retryAt = time.Now() // the other partitions' messages wait for nothing; zero would let them wait for a new one
 		return nil
 	case err != nil:
 		c.stats.failures.Add(1)

@@ -31,10 +31,13 @@ type line struct {
 	n     int
 }
 
-func newLine(t *testing.T) *line {
+func newLine(t *testing.T) *line { return newLineOf(t, 1) }
+
+// newLineOf is newLine with so many flash partitions; the line is that of the first.
+func newLineOf(t *testing.T, flash int) *line {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
-	ps := order.Partitions{Normal: 1, Flash: 1}
+	ps := order.Partitions{Normal: 1, Flash: flash}
 	l := &line{t: t, dir: dir, p: ps.Each(order.Flash)[0]}
 	var err error
 	l.store, err = store.Open(ctx, store.Options{Dialect: store.SQLite, Partitions: ps, Deadline: time.Second,
@@ -197,6 +200,28 @@ func TestBatchOfALaterEpochStopsItsPartition(t *testing.T) {
 	if n := l.stored(ids); n != 0 {
 		t.Errorf("%d orders are stored", n)
 	}
+}
+
+// A partition that is stopped holds up no other of its home shard: what came together with the message that stopped it
+// is handled at once, not with the next message.
+func TestStoppedPartitionHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	l := newLineOf(t, 4)
+	other := order.Partition(0)
+	for _, p := range l.store.Partitions().Each(order.Flash) {
+		if p != l.p && l.store.Home(p) == l.store.Home(l.p) {
+			other = p
+		}
+	}
+	epoch, ok, err := l.store.BeginRebuild(t.Context(), other, 0, true)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	check(t, l.queue.Publish(t.Context(), other, order.AppendBarrier(nil, other, epoch, order.Milli(epoch))))
+	l.batch(l.epoch+1, 2) // ahead
+	x, _ := l.start()
+	l.await("the stop", func() bool { return x.Stats().Stopped == 1 })
+	awaitBacklog(t, l.queue, other)
 }
 
 // While a user shard is down its orders are parked and everything else goes on; when it is back they are recorded.

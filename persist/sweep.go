@@ -77,7 +77,6 @@ func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) 
 		return -1, nil
 	}
 	rows := make([]store.Row, len(parked))
-	ids := make([]order.ID, len(parked))
 	for i := range parked {
 		o := &parked[i]
 		r := new(order.Record)
@@ -85,30 +84,19 @@ func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) 
 			return 0, fmt.Errorf("parked order %s: %w", o.Order, err)
 		}
 		rows[i] = store.Row{Record: r, Batch: o.Batch, Epoch: o.Epoch, Partition: o.Partition, Status: o.Status, Reason: o.Reason}
-		ids[i] = o.Order
 	}
 	poison, err := p.recordAt(shard, rows)
 	if err != nil {
 		p.down[shard].Store(true)
 		return -1, fmt.Errorf("record %d parked orders on shard %d: %w", len(rows), shard, err)
 	}
-	keep := make(map[order.ID]bool, len(poison))
-	for i := range poison {
-		keep[ids[poison[i].Index]] = true
-	}
 	if err := p.parkPoison(home, shard, rows, poison); err != nil {
 		return 0, err
 	}
-	recorded := ids[:0]
-	for _, id := range ids {
-		if !keep[id] {
-			recorded = append(recorded, id)
-		}
-	}
-	if err := p.store.Unpark(ctx, home, recorded); err != nil {
+	if err := p.store.Unpark(ctx, home, parked); err != nil { // poison has its error by now and stays
 		return 0, err
 	}
-	p.stats.unparked.Add(int64(len(recorded)))
+	p.stats.unparked.Add(int64(len(parked) - len(poison)))
 	return len(parked), nil
 }
 

@@ -90,19 +90,52 @@ func (s *Store) Parked(ctx context.Context, home int, shard int, limit int) ([]P
 	return list, nil
 }
 
-// Unpark deletes parked orders that have been recorded; poison stays.
-func (s *Store) Unpark(ctx context.Context, home int, orders []order.ID) error {
-	if len(orders) == 0 {
+// Unpark deletes parked orders that have been recorded, each as it was claimed in its batch: another claim of the same
+// order may have been parked meanwhile. Poison stays.
+func (s *Store) Unpark(ctx context.Context, home int, recorded []ParkedOrder) error {
+	if len(recorded) == 0 {
 		return nil
 	}
-	orders = slices.Sorted(slices.Values(orders))
+	claims := make([]pair, len(recorded))
+	for i := range recorded {
+		claims[i] = pair{int64(recorded[i].Order), int64(recorded[i].Batch)}
+	}
+	slices.SortFunc(claims, func(a, b pair) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
 	err := s.update(ctx, home, 0, func(t *tx) error {
-		return in(orders, func(marks string, args []any) error {
-			_, err := t.exec("DELETE FROM parked WHERE error = '' AND order_id IN "+marks, args...)
+		return t.d.inPairs(claims, func(pairs string, args []any) error {
+			_, err := t.exec("DELETE FROM parked WHERE error = '' AND (order_id, batch_id) IN "+pairs, args...)
 			return err
 		})
 	})
-	return onShard(err, fmt.Sprintf("unpark %d orders", len(orders)), home)
+	return onShard(err, fmt.Sprintf("unpark %d orders", len(recorded)), home)
+}
+
+// poisonMax bounds what LivePoison reads.
+const poisonMax = 1000
+
+// LivePoison reads the live orders of one user shard that are poison on a home shard. Their keys are taken, although no
+// row of orders says so. More than a thousand are an error: that shard refuses everything, and a person is needed.
+func (s *Store) LivePoison(ctx context.Context, home int, shard int) ([]*order.Record, error) {
+	var list []*order.Record
+	scan := func(r *sql.Rows) error {
+		var wire []byte
+		if err := r.Scan(&wire); err != nil {
+			return err
+		}
+		record := new(order.Record)
+		_, err := order.DecodeRecord(wire, record)
+		list = append(list, record)
+		return err
+	}
+	const query = "SELECT bytes FROM parked WHERE shard = ? AND error <> '' AND status = ? LIMIT ?"
+	err := s.query(ctx, home, query, scan, shard, string(order.AwaitingPayment), poisonMax+1)
+	if err == nil && len(list) > poisonMax {
+		err = fmt.Errorf("there are more than %d", poisonMax)
+	}
+	if err != nil {
+		return nil, onShard(err, fmt.Sprintf("read the poison of shard %d", shard), home)
+	}
+	return list, nil
 }
 
 // ParkedEpochs is, per partition of a home shard, the lowest epoch of which an order is parked, poison excepted.

@@ -65,10 +65,48 @@ func TestParked(t *testing.T) {
 		noError(t, d.Park(ctx, home, parked)) // a message that comes again does not heal it
 		expect("without poison", nil, 1, 10)
 		expectEpochs(6)
-		noError(t, d.Unpark(ctx, home, []order.ID{b.ID, a.ID, c.ID, 99}))
+		noError(t, d.Unpark(ctx, home, []ParkedOrder{parked[1], parked[0], parked[3], {Order: 99, Batch: 1}}))
+		expect("the claim that was parked meanwhile", parked[2:3], 0, 10)
+		noError(t, d.Unpark(ctx, home, parked[2:3]))
 		expect("nothing is left", nil, 0, 10)
 		expectEpochs(0)
 		expectAny(true)
+	})
+}
+
+// TestLivePoison: of what is parked only live poison holds keys that no other place knows.
+func TestLivePoison(t *testing.T) {
+	onDialects(t, func(t *testing.T, dialect Dialect) {
+		ctx := context.Background()
+		d := newDesk(t, dialect, [2]int64{100, 0})
+		home := d.Home(d.p)
+		park := func(o *order.Record, shard int, status order.Status, why string) {
+			t.Helper()
+			noError(t, d.Park(ctx, home, []ParkedOrder{{Order: o.ID, Batch: 1, Shard: shard, Partition: d.p, Epoch: 7, Status: status,
+				Error: why, Bytes: order.AppendRecord(nil, o)}}))
+		}
+		live := d.order(1, "a", 0, 1)
+		park(live, 1, order.AwaitingPayment, "refused")
+		park(d.order(2, "b", 0, 1), 1, order.AwaitingPayment, "")
+		park(d.order(3, "c", 0, 1), 1, order.Rejected, "refused")
+		list, err := d.LivePoison(ctx, home, 1)
+		noError(t, err)
+		if len(list) != 1 || list[0].ID != live.ID || list[0].KeyHash() != live.KeyHash() || list[0].Fingerprint != live.Fingerprint {
+			t.Errorf("live poison of shard 1: %+v", list)
+		}
+		if list, err := d.LivePoison(ctx, home, 0); err != nil || len(list) > 0 {
+			t.Errorf("live poison of shard 0: %+v, %v", list, err)
+		}
+		var many []ParkedOrder
+		for range poisonMax {
+			o := d.order(4, "d", 0, 1)
+			many = append(many, ParkedOrder{Order: o.ID, Batch: 1, Shard: 1, Partition: d.p, Epoch: 7, Status: order.AwaitingPayment,
+				Error: "refused", Bytes: order.AppendRecord(nil, o)})
+		}
+		noError(t, d.Park(ctx, home, many))
+		if _, err := d.LivePoison(ctx, home, 1); err == nil {
+			t.Errorf("%d poison orders are no error", poisonMax+1)
+		}
 	})
 }
 
@@ -89,16 +127,14 @@ func TestParkedRoundTrip(t *testing.T) {
 			list, err := d.Parked(ctx, home, shard, 100)
 			noError(t, err)
 			var back []Row
-			var ids []order.ID
 			for _, o := range list {
 				r := new(order.Record)
 				_, err := order.DecodeRecord(o.Bytes, r)
 				noError(t, err)
 				back = append(back, Row{Record: r, Batch: o.Batch, Epoch: o.Epoch, Partition: o.Partition, Status: o.Status, Reason: o.Reason})
-				ids = append(ids, o.Order)
 			}
 			d.record(time.Hour, back...)
-			noError(t, d.Unpark(ctx, home, ids))
+			noError(t, d.Unpark(ctx, home, list))
 		}
 		want := d.outcome(rows)
 		if got := d.record(time.Hour, rows...); got.Duplicates+got.Alarms > 0 {
