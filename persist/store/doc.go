@@ -23,6 +23,6 @@
 // # Limits
 //
 // Connections per shard: Options.Writers and Options.Readers on MySQL, one writer and Options.Readers on SQLite. Lists
-// take a limit from their caller. A transaction runs at most runsMax times. A SQLite file takes some 30 MiB of memory: a filter
-// of 16 MiB, and up to 200,000 orders that the index has not merged; its page cache of 64 MiB comes on top.
+// take a limit from their caller. A transaction runs at most runsMax times. The index of a SQLite file takes 18 MiB of memory, and up to
+// 32 MiB more for a million orders that are not merged; the file's page cache of 64 MiB comes on top.
 package store

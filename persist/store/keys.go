@@ -33,11 +33,13 @@ import (
 // entryBytes is the size of an entry in a run: user, key and order id, big-endian.
 const entryBytes = 24
 
-// A merge is due when this many entries or runs wait for it: many at once come to lie on the same pages, and few at once
-// are quickly read at a start.
+// A merge is due when this many entries or runs wait for it, or when nothing was recorded for a second and enough
+// wait to be worth it. Many at once come to lie on the same pages, a sale shorter than that leaves its merge to the
+// rest after it, and all are read again within a tenth of a second at a start.
 const (
-	mergeEntries = 100_000
+	mergeEntries = 500_000
 	mergeRuns    = 1_000
+	mergeAtRest  = 10_000
 )
 
 // The filter takes 16 MiB per file. Of 10 million keys it takes one strange key in 220 for known, of 20 million one in
@@ -90,7 +92,7 @@ type listed struct {
 }
 
 // unmergedLists is a power of two, about the entries of a merge that is due.
-const unmergedLists = 1 << 17
+const unmergedLists = 1 << 18
 
 var listSeed = maphash.MakeSeed()
 
@@ -151,6 +153,13 @@ func (x *keyIndex) add(e keyEntry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.fresh.add(e)
+}
+
+// waiting is the number of entries that wait for a merge.
+func (x *keyIndex) waiting() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.fresh.entries)
 }
 
 // added counts a run whose entries were added, and wakes the merge when it is due.

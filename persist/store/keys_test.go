@@ -201,25 +201,45 @@ func TestMergeGoesOn(t *testing.T) {
 	d.expect("list", got, err, want...)
 }
 
-// TestMergeIsDue records until a merge comes by itself.
+// merged waits until no run is left and expects so many entries.
+func (d *keyDesk) merged(want int) {
+	d.t.Helper()
+	for start := time.Now(); d.count("SELECT count(*) FROM order_key_run") > 0; <-time.After(10 * time.Millisecond) {
+		if time.Since(start) > 20*time.Second {
+			d.t.Fatal("no merge")
+		}
+	}
+	if n := d.count("SELECT count(*) FROM order_key"); n != want {
+		d.t.Errorf("%d keys merged, want %d", n, want)
+	}
+}
+
+// orders are orders of three users, each with a key of its own.
+func (d *keyDesk) orders(n int) (records []*order.Record) {
+	for i := range n {
+		records = append(records, d.order(order.UserID(i%3+1), fmt.Sprint(d.given), 0, 1))
+	}
+	return records
+}
+
+// TestMergeIsDue records runs until a merge comes by itself.
 func TestMergeIsDue(t *testing.T) {
 	t.Parallel()
 	d := newKeyDesk(t)
-	var records []*order.Record
-	for n := range mergeRuns {
-		records = append(records, d.order(order.UserID(n%3+1), fmt.Sprint(n), 0, 1))
-	}
-	for _, row := range d.claimed(records...) {
+	for _, row := range d.claimed(d.orders(mergeRuns)...) {
 		d.record(time.Hour, row)
 	}
-	for start := time.Now(); d.count("SELECT count(*) FROM order_key_run") > 0; <-time.After(10 * time.Millisecond) {
-		if time.Since(start) > 20*time.Second {
-			t.Fatal("no merge")
-		}
+	d.merged(mergeRuns)
+}
+
+// TestMergeAtRest records enough in a few runs and then nothing.
+func TestMergeAtRest(t *testing.T) {
+	t.Parallel()
+	d := newKeyDesk(t)
+	for range 10 {
+		d.place(d.orders(mergeAtRest / 10)...)
 	}
-	if n := d.count("SELECT count(*) FROM order_key"); n != mergeRuns {
-		t.Errorf("%d keys merged", n)
-	}
+	d.merged(mergeAtRest)
 }
 
 // TestKeysOfAnOlderFile opens a file that still has the index of the first schema.

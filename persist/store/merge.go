@@ -16,21 +16,32 @@ const mergePiece = 2_000
 // filterPage is the number of keys that are read into the filter at a time.
 const filterPage = 10_000
 
+// mergeLook is the time between two looks whether anything is recorded.
+const mergeLook = time.Second
+
 // mergeRetry is the pause after a merge that failed.
 const mergeRetry = time.Second
 
-// keepKeysMerged fills the filter and then merges whenever it is due, until ctx ends. What fails is tried again.
+// keepKeysMerged fills the filter and then merges whenever it is due, or at rest, until ctx ends. What fails is tried again.
 func (s *Store) keepKeysMerged(ctx context.Context, sh *shard) {
 	for tries := 0; s.fillFilter(ctx, sh) != nil; tries++ {
 		if pause(ctx, min(tries+1, runsMax)) != nil {
 			return
 		}
 	}
-	for {
+	look := time.NewTicker(mergeLook)
+	defer look.Stop()
+	for before := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-sh.keys.due:
+		case <-look.C:
+			now := sh.keys.waiting()
+			rest := now == before && now >= mergeAtRest
+			if before = now; !rest {
+				continue
+			}
 		}
 		for s.mergeKeys(ctx, sh) != nil {
 			select {

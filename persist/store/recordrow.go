@@ -91,14 +91,15 @@ type boundInsert struct {
 const saleMin = 64
 
 // saleInsert is the SQLite statement for accepted orders of the same goods in the same epoch.
-const saleInsert = "INSERT INTO orders (order_id, batch_id, user_id, group_id, idem_key, fingerprint, currency, details, created_at," +
-	" key_hash, epoch, shop_id, goods, discount, freight, amount, updated_at, unpaid_until, items, reason, duplicate_of, kind, status," +
-	" paid_at) VALUES (?,?,?,?,?,?,?,?,?,?,%d,%d,%d,%d,%d,%d,%d,%d,X'%x','',0,'%s','%s',0)"
+const saleInsert = "INSERT INTO orders (order_id, batch_id, user_id, idem_key, fingerprint, details, created_at, key_hash," +
+	" epoch, shop_id, goods, discount, freight, amount, updated_at, unpaid_until, group_id, currency, items, kind, status, reason," +
+	" duplicate_of, paid_at) VALUES (?,?,?,?,?,?,?,?," +
+	"%d,%d,%d,%d,%d,%d,%d,%d,CAST(X'%x' AS TEXT),CAST(X'%x' AS TEXT),X'%x','%s','%s','',0,0)"
 
-const saleValues = 10 // bound per row
+const saleValues = 8 // bound per row
 
-// sale prepares a statement for the whole list, if all of it are orders of the same goods, as they are in a sale: nearly half
-// of the columns are then in its text. Only numbers and hexadecimal digits get there.
+// sale prepares a statement for the whole list, if all of it are orders of the same goods, as they are in a sale: most columns are
+// then in its text. Only numbers and hexadecimal digits get there.
 func (b *boundInsert) sale(list []*entry) error {
 	if len(list) < saleMin {
 		return nil
@@ -107,13 +108,13 @@ func (b *boundInsert) sale(list []*entry) error {
 	for _, e := range list {
 		o, f := e.row.Record, first.Record
 		if e.status != order.AwaitingPayment || e.kind != list[0].kind || e.row.Epoch != first.Epoch || o.Shop != f.Shop ||
-			o.Discount != f.Discount || o.Freight != f.Freight || !slices.Equal(o.Items, f.Items) {
+			o.Discount != f.Discount || o.Freight != f.Freight || o.Group != f.Group || o.Currency != f.Currency || !slices.Equal(o.Items, f.Items) {
 			return nil
 		}
 	}
 	o, goods := first.Record, first.Record.Goods()
 	text := fmt.Sprintf(saleInsert, first.Epoch, o.Shop, goods, o.Discount, o.Freight, goods-o.Discount+o.Freight, b.r.now, b.r.unpaid,
-		appendItems(nil, o.Items), list[0].kind, order.AwaitingPayment)
+		o.Group, o.Currency, appendItems(nil, o.Items), list[0].kind, order.AwaitingPayment)
 	stmt, err := b.dc.(driver.ConnPrepareContext).PrepareContext(b.r.t.ctx, text)
 	if err != nil {
 		return err
@@ -165,13 +166,11 @@ func (r *recording) bindSale(args []driver.NamedValue, e *entry) {
 	args[0].Value = int64(o.ID)
 	args[1].Value = c.batch.of(int64(e.row.Batch))
 	args[2].Value = int64(o.User)
-	args[3].Value = c.group.of(o.Group)
-	args[4].Value = o.Key
-	args[5].Value = int64(o.Fingerprint)
-	args[6].Value = c.currency.of(o.Currency)
-	args[7].Value = detailsOf(o)
-	args[8].Value = int64(o.ID.Time())
-	args[9].Value = boundHash(e)
+	args[3].Value = o.Key
+	args[4].Value = int64(o.Fingerprint)
+	args[5].Value = detailsOf(o)
+	args[6].Value = int64(o.ID.Time())
+	args[7].Value = boundHash(e)
 }
 
 // detailsOf and boundHash are nil for an order without.
