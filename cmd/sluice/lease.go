@@ -82,20 +82,25 @@ func (l *nodeLease) keep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		call, cancel := context.WithTimeout(ctx, leaseEvery)
-		lease, err := l.store.RenewNode(call, l.lease, leaseFor)
-		switch {
-		case err == nil:
-			l.use(lease)
-		case errors.Is(err, store.ErrLeaseLost):
-			l.ids.Lease(0, 0, 0)
-			l.log.Warn("node number lost; taking another", "node", l.lease.Node)
-			err = l.take(call)
-		}
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			l.log.Warn("node lease not renewed", "node", l.lease.Node, "until", l.lease.Until.Time(), "error", err)
-		}
+		l.renew(ctx)
+	}
+}
+
+// renew renews the lease, or takes another number if somebody has this one: until it has one the process gives no ids.
+func (l *nodeLease) renew(ctx context.Context) {
+	call, cancel := context.WithTimeout(ctx, leaseEvery)
+	defer cancel()
+	lease, err := l.store.RenewNode(call, l.lease, leaseFor)
+	switch {
+	case err == nil:
+		l.use(lease)
+	case errors.Is(err, store.ErrLeaseLost):
+		l.ids.Lease(0, 0, 0)
+		l.log.Warn("node number lost; taking another", "node", l.lease.Node)
+		err = l.take(call)
+	}
+	if err != nil && ctx.Err() == nil {
+		l.log.Warn("node lease not renewed", "node", l.lease.Node, "until", l.lease.Until.Time(), "error", err)
 	}
 }
 
