@@ -196,6 +196,14 @@ Requests/sec:   4756.00
 	}
 }
 
+func TestAMinuteHasRequestsForAMinute(t *testing.T) {
+	o := Options{Scenario: Flash, Minute: true}
+	o.defaults()
+	if o.Duration != time.Minute || o.Orders < 60*50_000 {
+		t.Errorf("%d orders in %v", o.Orders, o.Duration)
+	}
+}
+
 func TestMediansAreOfQuietRounds(t *testing.T) {
 	c := Case{Rounds: []Round{{Rate: 100, Quiet: true}, {Rate: 1, Quiet: false}, {Rate: 200, Quiet: true}}}
 	if c.summarise(); c.Rate != 150 {

@@ -72,11 +72,11 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	if o.Orders == 0 && o.Duration == 0 {
-		o.Orders = 100_000
-	}
 	if o.Minute {
 		o.Duration = time.Minute
+	}
+	if o.Orders == 0 && o.Duration == 0 {
+		o.Orders = 100_000
 	}
 	if o.Orders == 0 {
 		perSecond := 1.1 * o.Rate
