@@ -144,10 +144,8 @@ func (c *evidence) readShards(ctx context.Context) error {
 		maps.Copy(seconds, s.second)
 	}
 	return each(func(s *shard, ctx context.Context) error {
-		if c.opts.Dialect == "sqlite" {
-			if err := s.readIndex(ctx); err != nil {
-				return err
-			}
+		if err := s.readIndex(ctx, c.opts.Dialect); err != nil {
+			return err
 		}
 		return s.readOrders(ctx, &judge{s: s, offers: c.offers, given: given, seconds: seconds, names: map[string]string{}})
 	})

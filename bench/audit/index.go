@@ -17,9 +17,27 @@ func byOrder(a, b indexed) int {
 	return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.user, b.user), cmp.Compare(a.key, b.key))
 }
 
-// readIndex compares the orders of SQLite shards with the merged and the unmerged part of their index. Entries of orders
-// that are not stored are allowed: they are of transactions that were rolled back.
-func (s *shard) readIndex(ctx context.Context) error {
+// readIndex looks whether a shard finds its orders by user and key. On MySQL a unique index of the table sees to it.
+func (s *shard) readIndex(ctx context.Context, dialect string) error {
+	if dialect == "sqlite" {
+		return s.readEntries(ctx)
+	}
+	const query = `SELECT count(*) FROM information_schema.statistics WHERE table_schema = database() AND table_name = 'orders'
+		AND index_name = 'orders_by_user_key' AND non_unique = 0`
+	return s.each(ctx, query, func(rows *sql.Rows) error {
+		var columns int
+		err := rows.Scan(&columns)
+		s.index.checked(1)
+		if columns != 2 {
+			s.index.violation("shard %d has no unique index of user and key", s.number)
+		}
+		return err
+	})
+}
+
+// readEntries compares orders with the merged and the unmerged part of their index. Entries of orders that are not stored
+// are allowed: they are of transactions that were rolled back.
+func (s *shard) readEntries(ctx context.Context) error {
 	var have, want []indexed
 	read := func(into *[]indexed) func(*sql.Rows) error {
 		return func(rows *sql.Rows) error {
