@@ -25,6 +25,10 @@ const (
 	crashKills  = 20 // at random moments; SLUICE_SOAK asks for more
 )
 
+// longLife keeps orders from expiring while the soak runs: with some due every second nothing is ever at rest, and the
+// auditor could not read one moment.
+const longLife = "persist.unpaid=24h"
+
 // TestCrash kills the server under load: at every named point of the protocol at least once, then at random moments,
 // also while it starts. After each kill it starts again, the clients try again what was not answered, as clients do,
 // and the auditor judges files, fast stock and everything that any client ever saw.
@@ -104,7 +108,7 @@ func newCrashes(t *testing.T) *crashes {
 func (c *crashes) run(point string) {
 	c.t.Helper()
 	c.die(point)
-	p := spawn(c.t, c.dir)
+	p := spawn(c.t, c.dir, "--set", longLife)
 	c.crowd(p.shop, true)
 	c.judge(p.shop, point)
 	if c.normal[0] == "" {
@@ -118,7 +122,7 @@ func (c *crashes) run(point string) {
 func (c *crashes) die(point string) {
 	c.t.Helper()
 	cmd := program(c.t, "serve", "--set", "data_dir="+c.dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
-		"--set", longD)
+		"--set", longD, "--set", longLife)
 	cmd.Env = append(cmd.Env, "SLUICE_CRASH_POINT="+point)
 	var log logBuffer
 	cmd.Stderr = &log
