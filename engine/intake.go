@@ -18,20 +18,20 @@ type intake struct {
 
 func newIntake() *intake { return &intake{wake: make(chan struct{}, 1)} }
 
-// put adds a ticket unless max already wait or the intake is closed.
-func (q *intake) put(t *Ticket, max int) bool {
+// put adds tickets, from the first on as many as fit below max that wait; none if the intake is closed. It returns how
+// many were taken.
+func (q *intake) put(tickets []*Ticket, max int) (taken int) {
 	q.mu.Lock()
-	if q.closed || len(q.waiting) >= max {
-		q.mu.Unlock()
-		return false
+	before := len(q.waiting)
+	if !q.closed && before < max {
+		taken = min(len(tickets), max-before)
+		q.waiting = append(q.waiting, tickets[:taken]...)
 	}
-	q.waiting = append(q.waiting, t)
-	first := len(q.waiting) == 1
 	q.mu.Unlock()
-	if first {
+	if before == 0 && taken > 0 {
 		q.signal()
 	}
-	return true
+	return taken
 }
 
 func (q *intake) signal() {

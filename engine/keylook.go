@@ -41,8 +41,8 @@ func (p *partition) mustLook(s *session, t *Ticket, o *stock.Outcome) bool {
 	return true
 }
 
-// lookKeyLater hands the ticket to the goroutine of its user shard, which answers it; a full queue answers Unknown.
-func (e *Engine) lookKeyLater(t *Ticket, s *session, o *stock.Outcome) {
+// lookKey hands the ticket to the goroutine of its user shard, which answers it; a full queue answers Unknown.
+func (e *Engine) lookKey(t *Ticket, s *session, o *stock.Outcome) {
 	e.looksMu.RLock()
 	defer e.looksMu.RUnlock()
 	if e.looksOver {
@@ -54,13 +54,6 @@ func (e *Engine) lookKeyLater(t *Ticket, s *session, o *stock.Outcome) {
 	default:
 		t.answer(Unknown)
 	}
-}
-
-// lookKey is lookKeyLater for a caller that waits.
-func (e *Engine) lookKey(t *Ticket, s *session, o *stock.Outcome) Verdict {
-	e.lookKeyLater(t, s, o)
-	<-t.done
-	return t.Answer.Verdict
 }
 
 // lookKeys answers the looks of one user shard, many at once, until its channel is closed. Each shard has a goroutine of

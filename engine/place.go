@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"sluice/engine/order"
@@ -11,37 +14,83 @@ import (
 // Place takes the ticket through its batch and returns when t.Answer is set. It blocks until the deadline of the ticket
 // plus D at most, whatever ctx does: a client that has left does not stop its order. ctx bounds only look-ups.
 func (e *Engine) Place(ctx context.Context, t *Ticket) {
-	e.stats.in.Add(1)
-	t.entered = time.Now()
-	if t.Deadline.IsZero() {
-		t.Deadline = t.entered.Add(e.tuning().RequestDeadline)
-	}
-	if verdict := e.enter(ctx, t); verdict != 0 {
-		t.Answer.Verdict = verdict
-	} else {
-		<-t.done // from its entering on, the ticket belongs to the engine
-	}
-	e.stats.answered(&t.Answer)
+	t.waiting = t.own
+	one := [1]*Ticket{t}
+	e.place(ctx, one[:], t.waiting)
 }
 
-// enter checks the ticket and puts it into its partition's intake. A verdict other than zero ends it here.
-func (e *Engine) enter(ctx context.Context, t *Ticket) Verdict {
-	if verdict := e.fill(t); verdict != 0 {
-		return verdict
+// PlaceAll is Place for many tickets at once, which are answered one by one and share nothing but the wait: what can go
+// together goes in one batch. The slice is reordered.
+func (e *Engine) PlaceAll(ctx context.Context, tickets []*Ticket) {
+	var waiting sync.WaitGroup
+	for _, t := range tickets {
+		t.waiting = &waiting
 	}
-	p := t.partition
-	if verdict, known := p.shortCut(ctx, t); known {
-		return verdict
+	e.place(ctx, tickets, &waiting)
+}
+
+func (e *Engine) place(ctx context.Context, tickets []*Ticket, waiting *sync.WaitGroup) {
+	e.stats.in.Add(int64(len(tickets)))
+	waiting.Add(len(tickets))
+	filled := e.fillAll(tickets)
+	if len(filled) > 1 {
+		slices.SortStableFunc(filled, func(a, b *Ticket) int { return cmp.Compare(a.partition.number, b.partition.number) })
 	}
-	var err error
-	if t.Record.ID, err = e.ids.Next(t.User); err != nil {
-		return NotReady
+	for len(filled) > 0 {
+		p, n := filled[0].partition, 1
+		for n < len(filled) && filled[n].partition == p {
+			n++
+		}
+		p.enter(ctx, filled[:n])
+		filled = filled[n:]
 	}
-	t.encoded = order.AppendRecord(t.encoded[:0], &t.Record)
-	if e.full.Load() || p.stale.Load() || !p.intake.put(t, e.tuning().WaitingMax) {
-		return Overloaded
+	waiting.Wait()
+	for _, t := range tickets {
+		e.stats.answered(&t.Answer)
 	}
-	return 0
+}
+
+// fillAll fills the tickets, answers those that cannot be sold, and returns the others, moved to the front.
+func (e *Engine) fillAll(tickets []*Ticket) []*Ticket {
+	now := time.Now()
+	deadline := now.Add(e.tuning().RequestDeadline)
+	return tickets[:toFront(tickets, func(t *Ticket) bool {
+		t.entered = now
+		if t.Deadline.IsZero() {
+			t.Deadline = deadline
+		}
+		verdict := e.fill(t)
+		if verdict != 0 {
+			t.answer(verdict)
+		}
+		return verdict == 0
+	})]
+}
+
+// enter puts tickets of this partition into its intake, but for those that can be answered at once. From its entering
+// on, a ticket belongs to the engine until it is answered.
+func (p *partition) enter(ctx context.Context, tickets []*Ticket) {
+	entering := p.shortCut(ctx, tickets)
+	for i, t := range entering {
+		var err error
+		if t.Record.ID, err = p.e.ids.Next(t.User); err != nil {
+			answerAll(entering[i:], NotReady)
+			entering = entering[:i]
+			break
+		}
+		t.encoded = order.AppendRecord(t.encoded[:0], &t.Record)
+	}
+	taken := 0
+	if !p.e.full.Load() && !p.stale.Load() {
+		taken = p.intake.put(entering, p.e.tuning().WaitingMax)
+	}
+	answerAll(entering[taken:], Overloaded)
+}
+
+func answerAll(tickets []*Ticket, v Verdict) {
+	for _, t := range tickets {
+		t.answer(v)
+	}
 }
 
 // fill makes t.Record of the ticket's lines and the catalogue.
@@ -71,34 +120,71 @@ func (e *Engine) fill(t *Ticket) Verdict {
 	return 0
 }
 
-// shortCut answers without a reserve what is known to be sold out. A request with a key is looked up first, because the
-// retry of an accepted order must find its order. known is false if the ticket must go through a batch.
-func (p *partition) shortCut(ctx context.Context, t *Ticket) (verdict Verdict, known bool) {
-	line := p.soldOutLine(t)
+// shortCut answers without a reserve what is known to be sold out, and returns the tickets that must go through a batch,
+// moved to the front. A request with a key is looked up first, because the retry of an accepted order must find its order.
+func (p *partition) shortCut(ctx context.Context, tickets []*Ticket) (through []*Ticket) {
 	s := p.session.Load()
-	if line < 0 || s == nil {
-		return 0, false
+	if s == nil {
+		return tickets
 	}
-	out := stock.Outcome{Code: order.SoldOut, Line: line}
-	if t.Key != "" {
-		query := [1]stock.KeyQuery{{User: t.User, Key: t.Record.KeyHash(), Fingerprint: t.Fingerprint}}
-		found, err := p.e.stock.Lookup(ctx, p.number, s.epoch, query[:])
-		switch {
-		case err != nil:
-			return 0, false // the batch will find out what is wrong
-		case found[0].Code == order.Repeated && found[0].Outboxed:
-			return 0, false // it must be published first
-		case found[0].Code == order.Repeated:
-			t.Answer.Order = found[0].Order
-			return Replayed, true
-		case found[0].Code == order.KeyReused:
-			out = found[0]
-		case p.mustLook(s, t, &out):
-			return p.e.lookKey(t, s, &out), true
+	n := toFront(tickets, func(t *Ticket) bool {
+		line := p.soldOutLine(t)
+		t.Answer.Line = max(0, line)
+		return line < 0
+	})
+	sold := tickets[n:]
+	keyed := sold[:toFront(sold, func(t *Ticket) bool { return t.Key != "" })]
+	for _, t := range sold[len(keyed):] {
+		t.refuse(&stock.Outcome{Code: order.SoldOut, Line: t.Answer.Line})
+	}
+	if len(keyed) == 0 {
+		return tickets[:n]
+	}
+	queries := make([]stock.KeyQuery, len(keyed))
+	for i, t := range keyed {
+		queries[i] = stock.KeyQuery{User: t.User, Key: t.Record.KeyHash(), Fingerprint: t.Fingerprint}
+	}
+	found, err := p.e.stock.Lookup(ctx, p.number, s.epoch, queries)
+	if err != nil {
+		return tickets[:n+len(keyed)] // the batch will find out what is wrong
+	}
+	i := -1
+	return tickets[:n+toFront(keyed, func(t *Ticket) bool {
+		i++
+		return !p.answerFound(s, t, &found[i])
+	})]
+}
+
+// answerFound answers a ticket of which one line is sold out by what fast stock knows of its key. It returns false if
+// the ticket must go through a batch: its order has to be published first.
+func (p *partition) answerFound(s *session, t *Ticket, found *stock.Outcome) bool {
+	out := stock.Outcome{Code: order.SoldOut, Line: t.Answer.Line}
+	switch {
+	case found.Code == order.Repeated && found.Outboxed:
+		return false
+	case found.Code == order.Repeated:
+		t.Answer.Order = found.Order
+		t.answer(Replayed)
+	case found.Code == order.KeyReused:
+		t.refuse(found)
+	case p.mustLook(s, t, &out):
+		p.e.lookKey(t, s, &out)
+	default:
+		t.refuse(&out)
+	}
+	return true
+}
+
+// toFront moves the tickets for which f is true to the front, in their order, and returns how many they are. f is called
+// for one ticket after the other.
+func toFront(tickets []*Ticket, f func(*Ticket) bool) (n int) {
+	for i, t := range tickets {
+		if f(t) {
+			tickets[i], tickets[n] = tickets[n], t
+			n++
 		}
 	}
-	t.Answer.Code, t.Answer.Line = out.Code, out.Line
-	return Refused, true
+	return n
 }
 
 // soldOutLine is the index of a line whose offer is open and known to be sold out, or -1.

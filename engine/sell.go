@@ -179,7 +179,7 @@ func (f *flight) finish(s *session, began stamp, res *stock.Reserved) {
 			t.Answer.Order = o.Order
 			waiting = append(waiting, t)
 		case f.p.mustLook(s, t, o):
-			f.p.e.lookKeyLater(t, s, o)
+			f.p.e.lookKey(t, s, o)
 		default:
 			t.refuse(o)
 		}

@@ -24,7 +24,8 @@ type Ticket struct {
 	partition *partition
 	encoded   []byte
 	entered   time.Time
-	done      chan struct{}
+	waiting   *sync.WaitGroup // of whoever placed it: its own, or that of all that were placed together
+	own       *sync.WaitGroup
 }
 
 // Answer is what became of a ticket.
@@ -58,15 +59,15 @@ var verdictNames = [...]string{"none", "placed", "replayed", "refused", "offer_n
 // String is the verdict's name in metrics.
 func (v Verdict) String() string { return verdictNames[v] }
 
-var tickets = sync.Pool{New: func() any { return &Ticket{done: make(chan struct{}, 1)} }}
+var tickets = sync.Pool{New: func() any { return &Ticket{own: &sync.WaitGroup{}} }}
 
 // NewTicket returns an empty ticket.
 func NewTicket() *Ticket { return tickets.Get().(*Ticket) }
 
 // Free gives the ticket back. The caller may not use it, nor what its slices hold, afterwards.
 func (t *Ticket) Free() {
-	items, lines, encoded, done := t.Record.Items, t.Lines, t.encoded, t.done
-	*t = Ticket{Lines: lines[:0], encoded: encoded[:0], done: done}
+	items, lines, encoded, own := t.Record.Items, t.Lines, t.encoded, t.own
+	*t = Ticket{Lines: lines[:0], encoded: encoded[:0], own: own}
 	t.Record.Items = items[:0]
 	tickets.Put(t)
 }
@@ -74,7 +75,7 @@ func (t *Ticket) Free() {
 // answer ends the ticket's way through the engine. It is the engine's last touch.
 func (t *Ticket) answer(v Verdict) {
 	t.Answer.Verdict = v
-	t.done <- struct{}{}
+	t.waiting.Done()
 }
 
 func (t *Ticket) refuse(o *stock.Outcome) {
