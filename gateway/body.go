@@ -15,6 +15,10 @@ import (
 type orderBody struct {
 	lines   []order.Line
 	details []byte // canonical JSON (order.Details as encoding/json writes it, without HTML escaping); empty if none
+	// Of a line of a batch only: who orders, and the key.
+	batch bool
+	user  order.UserID
+	key   []byte // empty if none
 
 	s      scanner
 	parts  [detailFields]text
@@ -27,6 +31,7 @@ const faultsMax = 10
 // parse reads b. It returns false, with code and faults set, if b is no valid order. details and lines do not alias b.
 func (o *orderBody) parse(b []byte) bool {
 	o.lines, o.details, o.faults, o.code = o.lines[:0], o.details[:0], o.faults[:0], codeNone
+	o.user, o.key = 0, o.key[:0]
 	clear(o.parts[:])
 	o.s = scanner{b: b, item: -1, scratch: o.s.scratch}
 	o.order()
@@ -69,18 +74,49 @@ func (o *orderBody) order() {
 				o.readDetails()
 			}
 		default:
-			s.unknown(name)
+			if !o.batch || !o.member(name, &seen) {
+				s.unknown(name)
+			}
 		}
 	}
 	s.end()
 	if s.failed {
 		return
 	}
+	if o.batch && seen&4 == 0 {
+		s.field = "user_id"
+		o.fault(codeInvalidRequest, "is missing")
+	}
 	if len(o.lines) == 0 {
 		s.field = "items"
 		o.fault(codeInvalidRequest, "must have at least one item")
 	}
 	o.checkDetails()
+}
+
+// member reads what a line of a batch has instead of headers.
+func (o *orderBody) member(name []byte, seen *uint) (known bool) {
+	s := &o.s
+	switch string(name) {
+	case "user_id":
+		if s.once(seen, 4, "user_id") {
+			id, ok := s.id()
+			if !ok {
+				o.fault(codeInvalidRequest, "must be the id of a user: a text of digits")
+			}
+			o.user = order.UserID(id)
+		}
+	case "idempotency_key":
+		if s.once(seen, 8, "idempotency_key") && !s.null() {
+			t := s.text("must be a text")
+			if o.key = t.appendDecoded(o.key); !s.failed && !order.ValidKey(string(o.key)) {
+				o.fault(codeInvalidRequest, keyRule)
+			}
+		}
+	default:
+		return false
+	}
+	return true
 }
 
 func (o *orderBody) items() {

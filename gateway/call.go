@@ -26,6 +26,9 @@ type call struct {
 	placing bool
 }
 
+// typeNDJSON is one JSON value per line (github.com/ndjson/ndjson-spec).
+const typeNDJSON = "application/x-ndjson"
+
 var calls = sync.Pool{New: func() any { return &call{} }}
 
 // Header names and values in the form that fasthttp sends.

@@ -22,6 +22,8 @@ import (
 type Placer interface {
 	// Place takes the ticket through its batch and returns when t.Answer is set.
 	Place(ctx context.Context, t *engine.Ticket)
+	// PlaceAll is Place for many tickets; it may reorder the slice.
+	PlaceAll(ctx context.Context, tickets []*engine.Ticket)
 }
 
 // Catalogue knows the offers of this process. *engine.Engine is one.
@@ -60,9 +62,11 @@ type Gateway struct {
 	server *fasthttp.Server
 	hub    *hub
 	reads  []chan struct{} // slots, per user shard
-	offers offersPage
-	seed   uint64 // of the request ids
-	stats  counters
+	// batches has a slot for each POST /v1/orders/batch under way.
+	batches chan struct{}
+	offers  offersPage
+	seed    uint64 // of the request ids
+	stats   counters
 
 	listener  net.Listener
 	parked    atomic.Bool // accepted orders may be parked: their ids read as pending whatever their age
@@ -80,6 +84,7 @@ func New(o Options, d Deps) *Gateway {
 	for i := range g.reads {
 		g.reads[i] = make(chan struct{}, o.ReadsMax)
 	}
+	g.batches = make(chan struct{}, o.BatchesMax)
 	g.parked.Store(true) // until the first look says otherwise
 	g.server = newServer(g)
 	return g

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 func FuzzHTTP(f *testing.F) {
 	auth := "Host: x\r\nAuthorization: Bearer " + MintToken(testSecret, 42, time.Unix(4102444800, 0)) + "\r\n"
 	body := `{"items":[{"offer_id":"1","quantity":1}],"details":` + fullDetails + `}`
+	batchBody := `{"user_id":"42","idempotency_key":"k","items":[{"offer_id":"1","quantity":1}]}` + "\n\n{}\n"
 	order := func(head string) string {
 		return fmt.Sprintf("POST /v1/orders%s%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", head, auth, len(body), body)
 	}
@@ -27,6 +29,8 @@ func FuzzHTTP(f *testing.F) {
 		order(" HTTP/1.1\r\n") + order(" HTTP/1.1\r\n"),
 		order(" HTTP/1.1\r\nExpect: 100-continue\r\n"),
 		"POST /v1/orders HTTP/1.1\r\n" + auth + "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"ite\r\n0\r\n\r\n",
+		fmt.Sprintf("POST /v1/orders/batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/x-ndjson\r\n"+
+			"Content-Length: %d\r\n\r\n%s", testService, len(batchBody), batchBody),
 		"GET /v1/orders?limit=2&status=paid&created_from=2026-01-01T00:00:00Z HTTP/1.1\r\n" + auth + "\r\n",
 		"GET /v1/orders?idempotency_key=k HTTP/1.1\r\n" + auth + "\r\n",
 		"GET /v1/orders/123456789012345678?wait=0 HTTP/1.1\r\n" + auth + "\r\n",
@@ -85,7 +89,14 @@ func checkAnswer(t *testing.T, r *bufio.Reader, sent []byte) {
 		return
 	}
 	raw := make([]byte, max(0, res.ContentLength))
-	if _, err := io.ReadFull(r, raw); err != nil || !json.Valid(raw) {
-		t.Fatalf("%q: %d with a body that is no JSON: %q, %v", sent, res.StatusCode, raw, err)
+	_, err = io.ReadFull(r, raw)
+	values := [][]byte{raw}
+	if res.Header.Get("Content-Type") == typeNDJSON {
+		values = bytes.SplitAfter(bytes.TrimSuffix(raw, newLine), newLine)
+	}
+	for _, value := range values {
+		if err != nil || !json.Valid(value) {
+			t.Fatalf("%q: %d with a body that is no JSON: %q, %v", sent, res.StatusCode, value, err)
+		}
 	}
 }

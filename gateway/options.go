@@ -31,6 +31,8 @@ type Options struct {
 	ConnectionsPerIPMax int `koanf:"connections_per_ip_max"`
 	// ReadsMax bounds the requests that read one user shard at once.
 	ReadsMax int `koanf:"reads_max"`
+	// BatchesMax bounds the batches of orders that are placed at once. Each needs about 2 MiB.
+	BatchesMax int `koanf:"batches_max"`
 	// WaitersMax bounds the requests that wait for a record.
 	WaitersMax int `koanf:"waiters_max"`
 
@@ -61,6 +63,7 @@ func DefaultOptions() Options {
 		IdleTimeout:    75 * time.Second,
 		ConnectionsMax: 20_000,
 		ReadsMax:       64,
+		BatchesMax:     64,
 		WaitersMax:     10_000,
 		Tuning: Tuning{
 			WaitMax:      10 * time.Second,
@@ -95,6 +98,7 @@ func (o *Options) Validate() error {
 	check(o.ConnectionsMax >= 1 && o.ConnectionsMax <= 1_000_000, "connections_max must be 1 to 1000000")
 	check(o.ConnectionsPerIPMax >= 0, "connections_per_ip_max must not be negative")
 	check(o.ReadsMax >= 1 && o.ReadsMax <= 100_000, "reads_max must be 1 to 100000")
+	check(o.BatchesMax >= 1 && o.BatchesMax <= 10_000, "batches_max must be 1 to 10000")
 	check(o.WaitersMax >= 0 && o.WaitersMax <= 1_000_000, "waiters_max must be 0 to 1000000")
 	return errors.Join(append(errs, o.Tuning.Validate())...)
 }

@@ -111,7 +111,7 @@ func (c *call) listOrders() {
 
 func (c *call) listByKey(user order.UserID, key string) {
 	if !order.ValidKey(key) {
-		c.invalid("?idempotency_key", "must be 1 to "+strconv.Itoa(order.KeyMax)+" visible ASCII characters")
+		c.invalid("?idempotency_key", keyRule)
 		return
 	}
 	var list []*order.Order

@@ -32,7 +32,7 @@ func (c *call) placeOrder() {
 		return
 	}
 	if key != "" && !order.ValidKey(key) {
-		c.invalid("Idempotency-Key", "must be 1 to "+strconv.Itoa(order.KeyMax)+" visible ASCII characters")
+		c.invalid("Idempotency-Key", keyRule)
 		return
 	}
 	if o := &c.body; !o.parse(body) {
@@ -49,8 +49,10 @@ func (c *call) placeOrder() {
 	c.g.deps.Placer.Place(context.Background(), t)
 	c.answerTicket(t, wait)
 	t.Free() // not deferred: after a panic the engine may still have it
-	c.g.stats.placed(time.Since(c.now))
+	c.g.stats.placed(time.Since(c.now), 1)
 }
+
+var keyRule = "must be 1 to " + strconv.Itoa(order.KeyMax) + " visible ASCII characters"
 
 var bodyDetails = [codesEnd]string{
 	codeInvalidRequest:  "The order is not valid; errors says where.",
@@ -127,23 +129,32 @@ func (c *call) answerTicket(t *engine.Ticket, wait time.Duration) {
 		c.answerPlaced(t, wait)
 	case engine.Replayed:
 		c.answerReplayed(t, wait)
-	case engine.Refused:
-		c.answerRefused(t)
-	case engine.OfferNotFound:
-		c.refuse(&problem{code: codeOfferNotFound, detail: "There is no such offer, or it is too new; errors says which.",
-			errors: []fieldError{{itemPointers[t.Answer.Line] + "/offer_id", "is no offer"}}})
-	case engine.MixedGroups:
-		c.refuse(&problem{code: codeMixedGroups, detail: "Order these offers one by one: they do not share a group.",
-			errors: []fieldError{{itemPointers[t.Answer.Line] + "/offer_id", "is of another group than the first item"}}})
-	case engine.Overloaded:
-		c.refuse(&problem{code: codeOverloaded, detail: "Too many orders are waiting. Nothing was ordered; try again."})
-	case engine.NotReady:
-		c.refuse(&problem{code: codeNotReady, detail: "This cannot be sold at the moment. Nothing was ordered; try again."})
-	case engine.Unknown:
-		c.refuse(&problem{code: codeOutcomeUnknown, detail: outcomeUnknown})
 	default:
-		panic("BUG: the engine gave no verdict")
+		p := c.g.problemOf(t)
+		c.refuse(&p)
 	}
+}
+
+// problemOf says why there is no order of a ticket, or that nobody knows whether there is one.
+func (g *Gateway) problemOf(t *engine.Ticket) problem {
+	at := itemPointers[t.Answer.Line] + "/offer_id"
+	switch t.Answer.Verdict {
+	case engine.Refused:
+		return g.refusalOf(t)
+	case engine.OfferNotFound:
+		return problem{code: codeOfferNotFound, detail: "There is no such offer, or it is too new; errors says which.",
+			errors: []fieldError{{at, "is no offer"}}}
+	case engine.MixedGroups:
+		return problem{code: codeMixedGroups, detail: "Order these offers one by one: they do not share a group.",
+			errors: []fieldError{{at, "is of another group than the first item"}}}
+	case engine.Overloaded:
+		return problem{code: codeOverloaded, detail: "Too many orders are waiting. Nothing was ordered; try again."}
+	case engine.NotReady:
+		return problem{code: codeNotReady, detail: "This cannot be sold at the moment. Nothing was ordered; try again."}
+	case engine.Unknown:
+		return problem{code: codeOutcomeUnknown, detail: outcomeUnknown}
+	}
+	panic("BUG: the engine gave no verdict")
 }
 
 // answerPlaced answers with the order: stored, if the client waits and that comes in time, else pending.
@@ -159,15 +170,19 @@ func (c *call) answerPlaced(t *engine.Ticket, wait time.Duration) {
 		}
 		return
 	}
-	o := order.Order{ID: r.ID, User: r.User, Shop: r.Shop, Kind: c.kindOf(r), Status: order.Pending, Items: r.Items,
-		Goods: r.Goods(), Discount: r.Discount, Freight: r.Freight, Amount: r.Amount(), Currency: r.Currency,
-		Details: r.Details, Created: r.ID.Time(), Updated: r.ID.Time()}
-	c.buf = appendOrder(c.buf[:0], &o)
+	c.buf = c.g.appendPlaced(c.buf[:0], r)
 	c.sendPending(202)
 }
 
-func (c *call) kindOf(r *order.Record) order.Kind {
-	if o := c.g.deps.Catalogue.Offer(r.Items[0].Offer); o != nil {
+// appendPlaced appends an order that was accepted and is not stored yet.
+func (g *Gateway) appendPlaced(dst []byte, r *order.Record) []byte {
+	return appendOrder(dst, &order.Order{ID: r.ID, User: r.User, Shop: r.Shop, Kind: g.kindOf(r), Status: order.Pending,
+		Items: r.Items, Goods: r.Goods(), Discount: r.Discount, Freight: r.Freight, Amount: r.Amount(), Currency: r.Currency,
+		Details: r.Details, Created: r.ID.Time(), Updated: r.ID.Time()})
+}
+
+func (g *Gateway) kindOf(r *order.Record) order.Kind {
+	if o := g.deps.Catalogue.Offer(r.Items[0].Offer); o != nil {
 		return o.Kind
 	}
 	panic("BUG: an order of an unknown offer was placed")
@@ -178,6 +193,9 @@ func (c *call) sendPending(status int) {
 	c.ctx.Response.Header.SetCanonical(headRetryAfter, c.spread())
 }
 
+const unreadableRepeat = "There is an order of this key, but it cannot be read at the moment. Send the same request with " +
+	"the same key again."
+
 // answerReplayed answers with the earlier order of the key as it is now.
 func (c *call) answerReplayed(t *engine.Ticket, wait time.Duration) {
 	id := t.Answer.Order
@@ -187,8 +205,7 @@ func (c *call) answerReplayed(t *engine.Ticket, wait time.Duration) {
 	}
 	if err != nil {
 		c.g.warn("read the order of a repeated key", err)
-		c.refuse(&problem{code: codeOutcomeUnknown, detail: "There is an order of this key, but it cannot be read at the moment. " +
-			"Send the same request with the same key again."})
+		c.refuse(&problem{code: codeOutcomeUnknown, detail: unreadableRepeat})
 		return
 	}
 	if o == nil {
@@ -215,30 +232,29 @@ var itemPointers = func() (pointers [order.LinesMax]string) {
 	return pointers
 }()
 
-// answerRefused says why fast stock said no.
-func (c *call) answerRefused(t *engine.Ticket) {
+// refusalOf says why fast stock said no.
+func (g *Gateway) refusalOf(t *engine.Ticket) problem {
 	at := itemPointers[t.Answer.Line]
 	switch t.Answer.Code {
 	case order.KeyReused:
-		c.refuse(&problem{code: codeIdempotencyKeyReused, detail: "This Idempotency-Key was used for an order with other contents. " +
-			"Use a new key for a new order."})
+		return problem{code: codeIdempotencyKeyReused, detail: "This Idempotency-Key was used for an order with other contents. " +
+			"Use a new key for a new order."}
 	case order.SoldOut:
-		c.refuse(&problem{code: codeSoldOut, detail: soldOut, errors: []fieldError{{at, "is sold out, or not enough is left"}}})
+		return problem{code: codeSoldOut, detail: soldOut, errors: []fieldError{{at, "is sold out, or not enough is left"}}}
 	case order.OverLimit:
-		c.refuse(&problem{code: codeOverLimit, detail: "This order and your earlier ones together are above the offer's limit per user.",
-			errors: []fieldError{{at + "/quantity", "is above what you may still buy"}}})
+		return problem{code: codeOverLimit, detail: "This order and your earlier ones together are above the offer's limit per user.",
+			errors: []fieldError{{at + "/quantity", "is above what you may still buy"}}}
 	case order.Closed:
-		c.refuse(&problem{code: codeClosed, detail: "The sale of this offer is over.", errors: []fieldError{{at, "is no longer on sale"}}})
+		return problem{code: codeClosed, detail: "The sale of this offer is over.", errors: []fieldError{{at, "is no longer on sale"}}}
 	case order.NotOpen:
 		p := problem{code: codeNotOpen, detail: "The sale of this offer has not begun; opens_at says when it does.",
 			errors: []fieldError{{at, "is not on sale yet"}}}
-		if o := c.g.deps.Catalogue.Offer(t.Lines[t.Answer.Line].Offer); o != nil {
+		if o := g.deps.Catalogue.Offer(t.Lines[t.Answer.Line].Offer); o != nil {
 			p.opens, p.at = o.Opens, order.MilliOf(time.Now())
 		}
-		c.refuse(&p)
-	default:
-		panic("BUG: unknown refusal " + t.Answer.Code.String())
+		return p
 	}
+	panic("BUG: unknown refusal " + t.Answer.Code.String())
 }
 
 // timing sets Server-Timing, in milliseconds, for what went through a batch.

@@ -9,6 +9,7 @@ import (
 const (
 	ordersPath = "/v1/orders"
 	offersPath = "/v1/offers"
+	batchPath  = "/v1/orders/batch"
 )
 
 // serve is the handler of every request that could be read.
@@ -19,6 +20,8 @@ func (g *Gateway) serve(ctx *fasthttp.RequestCtx) {
 	switch {
 	case string(path) == ordersPath:
 		c.routeOrders()
+	case string(path) == batchPath:
+		c.only("POST", (*call).placeBatch)
 	case string(path) == offersPath:
 		c.only("GET", (*call).listOffers)
 	case bytes.HasPrefix(path, []byte(ordersPath+"/")):

@@ -27,14 +27,14 @@ func (s *counters) answered(c code) {
 // latencyBuckets bound the histogram of Stats: the last one has everything of 2^24 microseconds (17 s) and more.
 const latencyBuckets = 26
 
-// placed counts how long a placing took.
-func (s *counters) placed(d time.Duration) {
-	s.placing[min(bits.Len64(uint64(max(0, d.Microseconds()))), latencyBuckets-1)].Add(1)
+// placed counts how long n placings took.
+func (s *counters) placed(d time.Duration, n int) {
+	s.placing[min(bits.Len64(uint64(max(0, d.Microseconds()))), latencyBuckets-1)].Add(int64(n))
 }
 
 // Stats is a snapshot of the counters: In = Out + the sum of Refused + InFlight.
 type Stats struct {
-	In       int64 // requests, readable or not
+	In       int64 // requests, readable or not, and the lines of batches
 	Out      int64 // of them served
 	InFlight int64
 	Refused  map[string]int64 // by the code of the problem document: sluice_requests_refused_total{reason}

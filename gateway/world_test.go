@@ -57,6 +57,16 @@ func (p *placer) Place(ctx context.Context, t *engine.Ticket) {
 	p.Engine.Place(ctx, t)
 }
 
+func (p *placer) PlaceAll(ctx context.Context, tickets []*engine.Ticket) {
+	if f := p.instead.Load(); f != nil {
+		for _, t := range tickets {
+			(*f)(t)
+		}
+		return
+	}
+	p.Engine.PlaceAll(ctx, tickets)
+}
+
 // orders is the store, with reads that fail or hang when a test wants it, and a few orders of the test's own.
 type orders struct {
 	*store.Store
@@ -299,7 +309,7 @@ func readAnswer(t testing.TB, res *http.Response) answer {
 	must(t, err)
 	must(t, res.Body.Close())
 	a := answer{t: t, status: res.StatusCode, header: res.Header, raw: string(raw)}
-	if len(raw) > 0 {
+	if len(raw) > 0 && a.header.Get("Content-Type") != typeNDJSON {
 		if err := json.Unmarshal(raw, &a.body); err != nil {
 			t.Fatalf("%d %s: %v", a.status, raw, err)
 		}
