@@ -24,7 +24,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	var err error
 	switch o.Scenario {
-	case Flash:
+	case Flash, Batch:
 		err = r.flash(ctx)
 	case SoldOut:
 		err = r.soldOut(ctx)

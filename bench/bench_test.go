@@ -59,6 +59,20 @@ func TestFlash(t *testing.T) {
 	}
 }
 
+// TestBatch sends the orders of a sale through the batch endpoint, half of them too many.
+func TestBatch(t *testing.T) {
+	o := options(t, Batch)
+	o.Lines, o.Units = 50, 1000
+	report := runBench(t, o)
+	round := report.Cases[0].Rounds[0]
+	if !report.Passed() || round.Sent.Sent != 2000 || round.Sent.Refused["sold_out"] < 1000 || round.Stored != 1000 || round.Sent.Unknown != 0 {
+		t.Errorf("%+v", round)
+	}
+	if round.Ceiling <= 0 || round.Share <= 0 {
+		t.Errorf("share %f of %f", round.Share, round.Ceiling)
+	}
+}
+
 // TestFlashCrowd sells few units to many: everybody else is refused, and nobody gets more than the limit.
 func TestFlashCrowd(t *testing.T) {
 	o := options(t, Flash)

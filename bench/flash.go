@@ -59,6 +59,9 @@ func (r *runner) shareOfRate(ctx context.Context, cases int) error {
 	return nil
 }
 
+// batchCeilingConnections are those of the bare server that batches are compared with: as many as make it fastest.
+const batchCeilingConnections = 256
+
 type saleOptions struct {
 	connections, limit int
 	rate               float64
@@ -98,14 +101,22 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	if so.rate > 0 || r.o.Minute || s.child == nil {
 		return round, nil // a ceiling says something about a maximum only, and about this machine only
 	}
-	return round, r.ceilingOf(ctx, so.connections, reqs, round)
+	connections := so.connections
+	if r.o.Lines > 0 {
+		single := r.spec(s, offer)
+		single.Lines, connections, round.answerSize = 0, batchCeilingConnections, 0
+		if reqs, err = load.Build(single); err != nil {
+			return nil, err
+		}
+	}
+	return round, r.ceilingOf(ctx, connections, reqs, round)
 }
 
 // spec describes the requests of a round.
 func (r *runner) spec(s *server, offer order.OfferID) load.Spec {
 	return load.Spec{
 		Count: r.o.Orders, Users: r.o.Users, Offer: offer, Keyless: r.o.Keyless, Details: r.o.Details,
-		Secret: []byte(s.secret), Expires: time.Now().Add(24 * time.Hour), Seed: r.o.Seed, Host: "sluice",
+		Lines: r.o.Lines, Service: s.service, Secret: []byte(s.secret), Expires: time.Now().Add(24 * time.Hour), Seed: r.o.Seed, Host: "sluice",
 	}
 }
 

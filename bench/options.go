@@ -14,12 +14,13 @@ import (
 const (
 	Flash   = "flash"   // a crowd buys one offer: orders stored per second
 	SoldOut = "soldout" // a crowd asks for an offer that is known to be sold out: refusals per second
+	Batch   = "batch"   // flash through the batch endpoint, against the bare server that gets one order per request
 	Retry   = "retry"   // storms of repeated keys: one order per key
 	Ceiling = "ceiling" // the bare server alone
 )
 
 // Scenarios lists them.
-func Scenarios() []string { return []string{Flash, SoldOut, Retry, Ceiling} }
+func Scenarios() []string { return []string{Flash, Batch, SoldOut, Retry, Ceiling} }
 
 // Generators of load.
 const (
@@ -37,6 +38,7 @@ type Options struct {
 	Ops       string
 	OpsToken  string
 	JWTSecret string
+	Service   string // the service token
 	// Audit says where the target's stores are. nil: those of the child process, or of a target none: not audited.
 	Audit *audit.Options
 
@@ -50,7 +52,8 @@ type Options struct {
 	Duration    time.Duration // ends the sending; 0: when Orders are sent
 	Rate        float64       // requests per second of an open loop; 0: find the maximum
 	RateShare   float64       // flash: after the rounds, one more at this share of the stored rate; 0: none
-	Connections []int         // a case for each; default 256
+	Connections []int         // a case for each; default 256, of Batch 8
+	Lines       int           // Batch: orders of one request; default 500
 	Limits      []int         // per-user limits, a case for each; default 0, none
 	Users       int           // distinct users; 0: as many as orders
 	Units       int64         // on sale; 0: enough for every order
@@ -85,8 +88,16 @@ func (o *Options) defaults() {
 		}
 		o.Orders = int(perSecond * o.Duration.Seconds())
 	}
+	if len(o.Connections) == 0 && o.Scenario == Batch {
+		o.Connections = []int{8}
+	}
 	if len(o.Connections) == 0 {
 		o.Connections = []int{256}
+	}
+	if o.Scenario != Batch {
+		o.Lines = 0
+	} else if o.Lines == 0 {
+		o.Lines = 500
 	}
 	if len(o.Limits) == 0 {
 		o.Limits = []int{0}
@@ -124,14 +135,15 @@ func (o *Options) Validate() error {
 	}
 	check(known, "unknown scenario %q: it is one of %v", o.Scenario, Scenarios())
 	check(o.Generator == "" || o.Generator == Own || o.Generator == Wrk, "unknown generator %q: own or wrk", o.Generator)
-	check(o.Generator != Wrk || o.Rate == 0 && o.Scenario != Retry, "wrk only finds the maximum, and cannot retry")
-	check(o.Target == "" || o.Ops != "" && o.JWTSecret != "",
-		"a target needs its ops listener and token, to create offers, and its JWT secret, to sign buyers' tokens")
+	check(o.Generator != Wrk || o.Rate == 0 && o.Scenario != Retry && o.Scenario != Batch, "wrk only finds the maximum, and can neither retry nor send batches")
+	check(o.Target == "" || o.Ops != "" && o.JWTSecret != "" && o.Service != "",
+		"a target needs its ops listener and token, to create offers, its JWT secret, to sign buyers' tokens, and its service token")
 	check(o.Orders >= 0 && o.Users >= 0 && o.Units >= 0 && o.Rounds >= 0 && o.Copies >= 0 && o.Rate >= 0,
 		"numbers must not be negative")
 	for _, n := range append(append([]int{}, o.Connections...), o.Limits...) {
 		check(n >= 0, "numbers must not be negative")
 	}
-	check(!o.Minute || o.Scenario == Flash, "a minute is measured by flash only")
+	check(!o.Minute || o.Scenario == Flash || o.Scenario == Batch, "a minute is measured by flash and batch only")
+	check(o.Lines >= 0 && o.Lines <= 1000, "lines must be 1 to 1000")
 	return errors.Join(errs...)
 }

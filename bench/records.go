@@ -28,7 +28,7 @@ type records struct {
 }
 
 func startRecords(ctx context.Context, addr string, spec load.Spec) (*records, error) {
-	spec.Count, spec.Users, spec.Wait = recordOrders, 0, recordWait
+	spec.Count, spec.Users, spec.Wait, spec.Lines = recordOrders, 0, recordWait, 0
 	spec.Seed++
 	reqs, err := load.Build(spec)
 	if err != nil {

@@ -18,6 +18,7 @@ type server struct {
 	gateway string
 	ops     *opsClient
 	secret  string // of buyers' tokens
+	service string // the service token
 	child   *child // nil: somebody's
 	dir     string // of the child; empty: somebody's
 	keep    bool
@@ -27,7 +28,8 @@ type server struct {
 // startServer starts a server in a new directory, or reaches the target.
 func startServer(ctx context.Context, o *Options) (*server, error) {
 	if o.Target != "" {
-		return &server{gateway: o.Target, ops: newOpsClient(o.Ops, o.OpsToken), secret: o.JWTSecret, judge: o.Audit}, nil
+		return &server{gateway: o.Target, ops: newOpsClient(o.Ops, o.OpsToken), secret: o.JWTSecret,
+			service: o.Service, judge: o.Audit}, nil
 	}
 	dir, err := os.MkdirTemp(o.Dir, "sluice-bench-")
 	if err != nil {
@@ -37,13 +39,13 @@ func startServer(ctx context.Context, o *Options) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, keep: o.Keep, secret: random(), judge: o.Audit}
+	s := &server{dir: dir, keep: o.Keep, secret: random(), service: random(), judge: o.Audit}
 	token := random()
 	argv := append([]string{program, "serve"}, o.Args...)
 	argv = append(argv, "--set", "data_dir="+dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
 		"--set", "log.level=warn")
 	s.child, err = start(ctx, []string{"SLUICE_JWT_SECRET=" + s.secret, "SLUICE_OPS_TOKEN=" + token,
-		"SLUICE_SERVICE_TOKEN=" + random()}, argv...)
+		"SLUICE_SERVICE_TOKEN=" + s.service}, argv...)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

@@ -33,7 +33,7 @@ func (r *Report) Text(w io.Writer) error {
 // unit is what a rate of the scenario counts.
 func (r *Report) unit() string {
 	switch r.Scenario {
-	case Flash:
+	case Flash, Batch:
 		return "stored orders"
 	case SoldOut:
 		return "refusals"

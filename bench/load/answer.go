@@ -14,10 +14,12 @@ type answer struct {
 	id     order.ID // of the order, on 2xx
 	reason Reason   // of the refusal, otherwise
 	status order.Status
+	body   []byte // good until the next answer
 }
 
 var (
 	errShort  = errors.New("answer is not complete")
+	errLines  = errors.New("answer of a batch is not one line per line, in order")
 	errAnswer = errors.New("answer is not what this generator reads: HTTP/1.1 with a Content-Length")
 )
 
@@ -27,10 +29,11 @@ var (
 	idField       = []byte(`"id":"`)
 	statusField   = []byte(`"status":"`)
 	codeField     = []byte(`"code":"`)
+	lineStatus    = []byte(`,"status":`)
 )
 
 // answerMax bounds the body of an answer, in bytes.
-const answerMax = 1 << 20
+const answerMax = 8 << 20
 
 // parse reads the answer at the front of b; errShort asks for more bytes.
 func parse(b []byte, a *answer) error {
@@ -55,7 +58,24 @@ func parse(b []byte, a *answer) error {
 	if len(b) < a.size {
 		return errShort
 	}
-	a.content(b[end+4 : a.size])
+	a.body = b[end+4 : a.size]
+	a.content(a.body)
+	return nil
+}
+
+// line reads the answer to line n at the front of a batch's answer, and moves body behind it.
+func (a *answer) line(body *[]byte, n int) error {
+	line, rest, _ := bytes.Cut(*body, []byte("\n"))
+	*body = rest
+	line, ok := bytes.CutPrefix(line, []byte(`{"line":`))
+	if got, _ := number(line); !ok || got != uint64(n) {
+		return errLines
+	}
+	code, _ := number(line[bytes.Index(line, lineStatus)+len(lineStatus):])
+	if a.code = int(code); a.code < 200 || a.code > 999 {
+		return errLines
+	}
+	a.content(line)
 	return nil
 }
 

@@ -3,6 +3,10 @@ package load
 import (
 	"errors"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/engine/order"
 )
 
 func TestParse(t *testing.T) {
@@ -19,13 +23,35 @@ func TestParse(t *testing.T) {
 	}
 	for _, test := range tests {
 		var got answer
-		if err := parse([]byte(test.in), &got); err != nil || got != test.want {
+		err := parse([]byte(test.in), &got)
+		got.body = nil
+		if err != nil || !cmp.Equal(got, test.want, cmp.AllowUnexported(answer{})) {
 			t.Errorf("%q: %+v %v, want %+v", test.in, got, err, test.want)
 		}
 		for cut := range len(test.in) {
 			if err := parse([]byte(test.in[:cut]), &got); !errors.Is(err, errShort) {
 				t.Fatalf("%q: %v", test.in[:cut], err)
 			}
+		}
+	}
+}
+
+// Every line of a batch's answer is read; one that is missing, or of another order, is no answer.
+func TestLines(t *testing.T) {
+	body := []byte(`{"line":1,"status":202,"order":{"id":"77","status":"pending"}}
+{"line":2,"status":409,"problem":{"type":"about","code":"sold_out"}}
+{"line":4,"status":202,"order":{"id":"78","status":"pending"}}
+`)
+	var a answer
+	if err := a.line(&body, 1); err != nil || a.code != 202 || a.id != 77 || a.status != order.Pending {
+		t.Errorf("line 1: %+v %v", a, err)
+	}
+	if err := a.line(&body, 2); err != nil || a.code != 409 || a.id != 0 || a.reason != reasonOf("sold_out") {
+		t.Errorf("line 2: %+v %v", a, err)
+	}
+	for range 2 {
+		if err := a.line(&body, 3); !errors.Is(err, errLines) {
+			t.Errorf("line 3: %+v %v", a, err)
 		}
 	}
 }

@@ -35,7 +35,8 @@ func (c *conn) loop() {
 		if !due {
 			return
 		}
-		if !c.one(&r.list[i], r.reqs.Bytes(int(at)), intended) && !c.reconnect() {
+		lines := int64(r.reqs.Lines())
+		if !c.one(r.list[i*lines:(i+1)*lines], r.reqs.Bytes(int(at)), intended) && !c.reconnect() {
 			return
 		}
 	}
@@ -47,7 +48,7 @@ func (c *conn) await(i int64) (intended time.Duration, due bool) {
 	if c.r.o.Rate <= 0 {
 		return -1, true
 	}
-	intended = time.Duration(float64(i) / c.r.o.Rate * float64(time.Second))
+	intended = time.Duration(float64(i*int64(c.r.reqs.Lines())) / c.r.o.Rate * float64(time.Second))
 	for {
 		wait := intended - time.Since(c.r.start)
 		if wait <= 0 {
@@ -60,8 +61,8 @@ func (c *conn) await(i int64) (intended time.Duration, due bool) {
 	}
 }
 
-// one sends a request and stores its result; false if the connection is of no more use.
-func (c *conn) one(res *Result, request []byte, intended time.Duration) bool {
+// one does a send and stores the results of its orders; false if the connection is of no more use.
+func (c *conn) one(results []Result, request []byte, intended time.Duration) bool {
 	sent := time.Since(c.r.start)
 	if intended < 0 {
 		intended = sent
@@ -71,21 +72,29 @@ func (c *conn) one(res *Result, request []byte, intended time.Duration) bool {
 	err := c.exchange(request, &a)
 	answered := time.Since(c.r.start)
 	c.waiting.Store(0)
-	*res = Result{
-		Order: a.id, Code: uint16(a.code), Reason: a.reason, done: true,
-		intended: uint32(intended / 1000), sent: uint32(sent / 1000), answered: uint32(answered / 1000),
+	body, lines := a.body, c.r.reqs.spec.Lines > 0 && a.code == 200
+	for i := range results {
+		if lines && err == nil {
+			err = a.line(&body, i+1)
+		}
+		results[i] = Result{
+			Order: a.id, Code: uint16(a.code), Reason: a.reason, done: true,
+			intended: uint32(intended / 1000), sent: uint32(sent / 1000), answered: uint32(answered / 1000),
+		}
+		if err != nil {
+			results[i].Code, results[i].Order = 0, 0
+		}
 	}
 	if err != nil {
-		res.Code, res.Order = 0, 0
 		return false
 	}
-	if res.Accepted() {
+	if results[0].Accepted() {
 		c.size = a.size
 	} else {
 		c.sizeRefuse = a.size
 	}
 	if p := c.r.o.Progress; p != nil {
-		p.Add(1)
+		p.Add(int64(len(results)))
 	}
 	return true
 }
@@ -105,8 +114,11 @@ func (c *conn) exchange(request []byte, a *answer) error {
 		if err == nil && n > a.size {
 			return errAnswer
 		}
-		if !errors.Is(err, errShort) || n == len(c.buf) {
+		if !errors.Is(err, errShort) || n == answerMax {
 			return err
+		}
+		if n == len(c.buf) {
+			c.buf = append(c.buf, make([]byte, n)...)
 		}
 	}
 }

@@ -29,9 +29,13 @@ type Spec struct {
 	Seed     uint64    // other seeds give other users and keys
 	Host     string    // of the Host header
 	Wait     int       // seconds of ?wait=; 0: none
+	// Lines is the orders of one send: that many go to the batch endpoint together, with the service token. 0: a send is
+	// one order of its buyer. Count becomes a multiple of it.
+	Lines   int
+	Service string // the service token; of batches only
 }
 
-// Requests are built requests of one size, one after the other. They are immutable and safe for concurrent use.
+// Requests are built orders, in sends of one size, one after the other. They are immutable and safe for concurrent use.
 type Requests struct {
 	spec   Spec
 	stride int
@@ -55,19 +59,23 @@ func Build(s Spec) (*Requests, error) {
 	if s.Details != 0 && s.Details < DetailsMin {
 		return nil, fmt.Errorf("details of %d bytes are too small: at least %d", s.Details, DetailsMin)
 	}
+	if s.Lines > 0 {
+		s.Count = max(s.Count/s.Lines, 1) * s.Lines
+	}
 	if s.Users <= 0 {
 		s.Users = s.Count
 	}
 	s.Quantity = max(s.Quantity, 1)
 	r := &Requests{spec: s}
 	r.stride = len(newWriter(r).append(nil, 0))
-	r.data = make([]byte, r.stride*s.Count)
+	sends := r.Sends()
+	r.data = make([]byte, r.stride*sends)
 	workers := runtime.GOMAXPROCS(0)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			rw := newWriter(r)
-			for i := s.Count * w / workers; i < s.Count*(w+1)/workers; i++ {
+			for i := sends * w / workers; i < sends*(w+1)/workers; i++ {
 				at := i * r.stride
 				if got := rw.append(r.data[at:at:at+r.stride], i); len(got) != r.stride {
 					panic("BUG: requests differ in size")
@@ -79,19 +87,25 @@ func Build(s Spec) (*Requests, error) {
 	return r, nil
 }
 
-// Len is the number of requests.
+// Len is the number of orders.
 func (r *Requests) Len() int { return r.spec.Count }
 
-// Bytes is request i as it goes over the wire. It must not be written to.
+// Lines is the orders of one send.
+func (r *Requests) Lines() int { return max(r.spec.Lines, 1) }
+
+// Sends is the number of sends: send i has the orders from i*Lines on.
+func (r *Requests) Sends() int { return r.spec.Count / r.Lines() }
+
+// Bytes is send i as it goes over the wire. It must not be written to.
 func (r *Requests) Bytes(i int) []byte { return r.data[i*r.stride : (i+1)*r.stride : (i+1)*r.stride] }
 
-// User is the buyer of request i.
+// User is the buyer of order i.
 func (r *Requests) User(i int) order.UserID {
 	const from = 1e17
 	return order.UserID(from + order.SplitMix64(order.SplitMix64(r.spec.Seed)+uint64(i%r.spec.Users))%(9*from))
 }
 
-// Key is the idempotency key of request i; empty if the requests have none.
+// Key is the idempotency key of order i; empty if the orders have none.
 func (r *Requests) Key(i int) string {
 	if r.spec.Keyless {
 		return ""
@@ -99,13 +113,13 @@ func (r *Requests) Key(i int) string {
 	return string(appendKey(nil, r.spec.Seed, i))
 }
 
-// Units is what one request asks for.
+// Units is what one order asks for.
 func (r *Requests) Units() int { return r.spec.Quantity }
 
-// Offer is what the requests buy.
+// Offer is what the orders buy.
 func (r *Requests) Offer() order.OfferID { return r.spec.Offer }
 
-// Token is the bearer token of request i.
+// Token is the bearer token of the buyer of order i.
 func (r *Requests) Token(i int) string {
 	return string(newWriter(r).appendToken(nil, i))
 }
@@ -141,8 +155,12 @@ func newWriter(r *Requests) *writer {
 	return &writer{r: r, mac: mac, sum: mac.Sum, reset: mac.Reset}
 }
 
+// append appends send i.
 func (w *writer) append(b []byte, i int) []byte {
 	s := &w.r.spec
+	if s.Lines > 0 {
+		return w.appendBatch(b, i)
+	}
 	b = append(b, "POST /v1/orders"...)
 	if s.Wait > 0 {
 		b = strconv.AppendInt(append(b, "?wait="...), int64(s.Wait), 10)
@@ -154,6 +172,27 @@ func (w *writer) append(b []byte, i int) []byte {
 		b = appendKey(append(b, "\r\nIdempotency-Key: "...), s.Seed, i)
 	}
 	w.body = w.appendBody(w.body[:0], i)
+	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(w.body)), 10)
+	return append(append(b, "\r\n\r\n"...), w.body...)
+}
+
+// appendBatch appends a request with the orders of send i, a line each.
+func (w *writer) appendBatch(b []byte, i int) []byte {
+	s := &w.r.spec
+	w.body = w.body[:0]
+	for at := i * s.Lines; at < (i+1)*s.Lines; at++ {
+		w.body = strconv.AppendUint(append(w.body, `{"user_id":"`...), uint64(w.r.User(at)), 10)
+		w.body = append(w.body, '"')
+		if !s.Keyless {
+			w.body = append(appendKey(append(w.body, `,"idempotency_key":"`...), s.Seed, at), '"')
+		}
+		start := len(w.body)
+		w.body = w.appendBody(w.body, at)
+		w.body[start] = ',' // the order's members follow those of the line
+		w.body = append(w.body, '\n')
+	}
+	b = append(append(b, "POST /v1/orders/batch HTTP/1.1\r\nHost: "...), s.Host...)
+	b = append(append(b, "\r\nContent-Type: application/x-ndjson\r\nAuthorization: Bearer "...), s.Service...)
 	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(w.body)), 10)
 	return append(append(b, "\r\n\r\n"...), w.body...)
 }

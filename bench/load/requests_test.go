@@ -133,3 +133,34 @@ func TestWrite(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
 }
+
+// A send of a batch has the same orders as the single sends, a line each, with their buyers and keys.
+func TestBatchHasTheOrdersOfSingleSends(t *testing.T) {
+	s := spec
+	s.Lines, s.Service = 7, "the-service-token"
+	r := build(t, s)
+	if r.Len() != 294 || r.Sends() != 42 || r.Lines() != 7 {
+		t.Fatalf("%d orders in %d sends of %d", r.Len(), r.Sends(), r.Lines())
+	}
+	for send := range r.Sends() {
+		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(r.Bytes(send))))
+		if err != nil || req.URL.Path != "/v1/orders/batch" || req.Header.Get("Authorization") != "Bearer the-service-token" {
+			t.Fatalf("%v %v", err, req)
+		}
+		lines := json.NewDecoder(req.Body)
+		for at := send * 7; at < send*7+7; at++ {
+			var line struct {
+				User    string          `json:"user_id"`
+				Key     string          `json:"idempotency_key"`
+				Details json.RawMessage `json:"details"`
+			}
+			if err := lines.Decode(&line); err != nil || line.User != strconv.FormatUint(uint64(r.User(at)), 10) || line.Key != r.Key(at) ||
+				len(line.Details) != 200 {
+				t.Fatalf("order %d: %v %+v", at, err, line)
+			}
+		}
+		if lines.More() {
+			t.Fatalf("send %d has more orders", send)
+		}
+	}
+}

@@ -14,11 +14,11 @@ import (
 type Options struct {
 	Addr        string
 	Connections int
-	// Rate is the sends per second of an open loop: send i is meant for start + i/Rate, whatever happened to those
-	// before it. 0 finds the maximum: every connection sends its next request when it has its answer.
+	// Rate is the orders per second of an open loop: each send is meant for its moment, whatever happened to those before
+	// it. 0 finds the maximum: every connection sends its next request when it has its answer.
 	Rate float64
-	// Sends is the number of requests sent; 0: as many as there are, once each. Pick gives the request of a send; nil:
-	// the send's own number.
+	// Sends is the number of sends; 0: as many as the requests have, once each. Pick says which of them a send is; nil: the
+	// one of its own number.
 	Sends int
 	Pick  func(send int) int
 	// Duration ends the run earlier; 0: no bound.
@@ -36,12 +36,12 @@ func Run(ctx context.Context, o Options, reqs *Requests) (*Results, error) {
 		return nil, errors.New("load needs at least one connection")
 	}
 	if o.Sends == 0 {
-		o.Sends = reqs.Len()
+		o.Sends = reqs.Sends()
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 20 * time.Second
 	}
-	r := &runner{o: o, reqs: reqs, list: make([]Result, o.Sends), end: make(chan struct{})}
+	r := &runner{o: o, reqs: reqs, list: make([]Result, o.Sends*reqs.Lines()), end: make(chan struct{})}
 	if err := r.connect(ctx); err != nil {
 		return nil, err
 	}

@@ -42,16 +42,17 @@ func newBench(s *settings) *cobra.Command {
 	flags.IntVar(&o.Orders, "orders", 0, "requests of a round (default 100000, or what --duration needs)")
 	flags.DurationVar(&o.Duration, "duration", 0, "ends the sending (default: when --orders are sent)")
 	flags.Float64Var(&o.Rate, "rate", 0, "requests per second of an open loop; 0 finds the maximum")
-	flags.Float64Var(&o.RateShare, "rate-share", 0, "flash: one more round at this share of the stored rate")
-	flags.IntSliceVar(&o.Connections, "connections", nil, "connections; a case for each (default 256)")
+	flags.Float64Var(&o.RateShare, "rate-share", 0, "flash, batch: one more round at this share of the stored rate")
+	flags.IntSliceVar(&o.Connections, "connections", nil, "connections; a case for each (default 256, of batch 8)")
 	flags.IntSliceVar(&o.Limits, "limit", nil, "per-user limits; a case for each (default 0, none)")
+	flags.IntVar(&o.Lines, "lines", 500, "batch: orders of one request")
 	flags.IntVar(&o.Users, "users", 0, "distinct users (default: as many as orders)")
 	flags.Int64Var(&o.Units, "units", 0, "units on sale (default: enough for every order)")
 	flags.IntVar(&o.Rounds, "rounds", 1, "rounds of every case")
 	flags.IntVar(&o.Copies, "copies", 10, "retry: how often each key is sent")
 	flags.BoolVar(&o.Keyless, "keyless", false, "flash: without idempotency keys")
 	flags.IntVar(&o.Details, "details", 200, "bytes of an order's details")
-	flags.BoolVar(&o.Minute, "minute", false, "flash: a minute at the maximum, its last 10 s against its first")
+	flags.BoolVar(&o.Minute, "minute", false, "flash, batch: a minute at the maximum, its last 10 s against its first")
 	flags.Uint64Var(&o.Seed, "seed", 0, "of users and keys (default: by the clock)")
 	flags.StringVar(&o.Generator, "generator", bench.Own, "own, or wrk if that program is installed")
 	flags.DurationVar(&o.Patience, "patience", 40*time.Second, "how long to wait for a quiet machine before each run; negative: do not look")
@@ -105,6 +106,7 @@ func aim(ctx context.Context, s *settings, o *bench.Options) error {
 		return err
 	}
 	o.Ops, o.OpsToken, o.JWTSecret = reachable(c.Ops.Listen), secrets.OpsToken, secrets.JWT
+	o.Service = secrets.ServiceToken
 	judge, err := auditOptions(ctx, s)
 	if err != nil {
 		return err
