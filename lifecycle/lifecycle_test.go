@@ -192,7 +192,7 @@ func TestCancel(t *testing.T) {
 		expect(3, repeat, Cancelled, order.Cancelled, ids[2])
 		expect(3, ids[2], AlreadyCancelled, order.Cancelled, ids[2])
 		want := Stats{Cancelled: 2, AlreadyCancelled: 2, NotCancellable: 1, NotFound: 2}
-		got := x.Stats()
+		got := x.Lifecycle.Stats()
 		got.GivenBack = 0
 		if got != want {
 			x.t.Errorf("counted %+v, want %+v", got, want)

@@ -64,6 +64,13 @@ func TestPlantedViolations(t *testing.T) {
 		{"live order without a hash of its key", func(w *world) {
 			w.exec(0, "UPDATE orders SET key_hash = NULL WHERE order_id = ?", w.live)
 		}, []string{RuleOneKey}},
+		{"hash of another key", func(w *world) {
+			w.exec(0, "UPDATE orders SET key_hash = key_hash + 1 WHERE order_id = ?", w.live)
+		}, []string{RuleOneKey}},
+		{"a dead order holds the key of a live one", func(w *world) {
+			w.exec(0, "UPDATE orders SET group_id = 'f7', idem_key = ?, key_hash = key_hash + 1, status = 'cancelled' WHERE order_id = ?",
+				w.key(w.live), w.second(flashOffer))
+		}, []string{RuleOneKey, RuleState, RuleLeak}},
 		{"merged entry lost", func(w *world) {
 			w.index()
 			w.exec(0, "DELETE FROM order_key WHERE order_id = ?", w.live)

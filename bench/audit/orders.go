@@ -23,7 +23,8 @@ type stored struct {
 	status      order.Status
 	reason      order.Reason
 	shard       int32
-	guarded     bool // it has the hash of its key
+	holds       bool // it has a hash of a key
+	guarded     bool // that is the hash of its group and key
 	parked      bool // not a row of orders but parked
 }
 
@@ -45,14 +46,15 @@ func (it *item) offer() order.OfferID {
 type row struct {
 	id, user, shop, duplicateOf      int64
 	group, key, kind, status, reason string
-	guarded, unpaid                  bool
+	hash                             sql.NullInt64 // of group and key
+	unpaid                           bool
 	goods, discount, freight, amount order.Money
 	currency                         string
 	items                            []byte
 }
 
 const selectOrders = `SELECT order_id, user_id, shop_id, duplicate_of, group_id, idem_key, kind, status, reason,
-	key_hash IS NOT NULL, unpaid_until IS NOT NULL, goods, discount, freight, amount, currency, items
+	key_hash, unpaid_until IS NOT NULL, goods, discount, freight, amount, currency, items
 	FROM orders ORDER BY order_id`
 
 // judge checks rows of orders against offers. given are the orders whose give-back is in a stock log, seconds the causes
@@ -74,7 +76,7 @@ func (s *shard) readOrders(ctx context.Context, j *judge) error {
 	return s.each(ctx, selectOrders, func(rows *sql.Rows) error {
 		var r row
 		err := rows.Scan(&r.id, &r.user, &r.shop, &r.duplicateOf, &r.group, &r.key, &r.kind, &r.status, &r.reason,
-			&r.guarded, &r.unpaid, &r.goods, &r.discount, &r.freight, &r.amount, &r.currency, &r.items)
+			&r.hash, &r.unpaid, &r.goods, &r.discount, &r.freight, &r.amount, &r.currency, &r.items)
 		if err != nil {
 			return err
 		}
@@ -94,10 +96,11 @@ func (j *judge) row(r *row, events []event) {
 	s := j.s
 	x := stored{
 		id: order.ID(r.id), user: order.UserID(r.user), duplicateOf: order.ID(r.duplicateOf), shard: int32(s.number),
-		status: order.Status(j.name(r.status)), reason: order.Reason(j.name(r.reason)), guarded: r.guarded,
+		status: order.Status(j.name(r.status)), reason: order.Reason(j.name(r.reason)), holds: r.hash.Valid,
 	}
 	if r.key != "" {
 		x.key, x.scope = keyHash(r.key), scopeHash(r.group, r.key)
+		x.guarded = r.hash.Valid && uint64(r.hash.Int64) == order.KeyHash(r.group, r.key)
 	}
 	s.orders = append(s.orders, x)
 	items, err := j.items(r.items)

@@ -13,7 +13,7 @@ const (
 	RuleSold        = "sold = live units, per offer"
 	RuleBuyers      = "buyers = live units, per limited offer and user"
 	RuleLimits      = "limits kept"
-	RuleOneKey      = "one live order per user, group and key"
+	RuleOneKey      = "one order per user, group and key"
 	RuleIndex       = "every order found by its user and key"
 	RuleUnique      = "order ids unique"
 	RuleShard       = "every order on its user's shard"
@@ -158,22 +158,22 @@ func checkOneKey(c *evidence, f *finding) {
 		scope
 		id order.ID
 	}
-	var live []entry
+	var holders []entry // of a key: every live order that has one, and those that died and keep theirs
 	for i := range c.orders {
 		x := &c.orders[i]
-		if x.scope == 0 || !x.status.Live() {
+		if !x.holds && (x.scope == 0 || !x.status.Live()) {
 			continue
 		}
-		live = append(live, entry{scope{x.user, x.scope}, x.id})
+		holders = append(holders, entry{scope{x.user, x.scope}, x.id})
 		if !x.guarded {
-			f.violation("order %d is live and has a key, but no hash of it", x.id)
+			f.violation("order %d has not the hash of its key", x.id)
 		}
 	}
-	f.checked(len(live))
-	slices.SortFunc(live, func(a, b entry) int { return compareScopes(a.scope, b.scope) })
-	for i := 1; i < len(live); i++ {
-		if live[i].scope == live[i-1].scope && live[i].id != live[i-1].id {
-			f.violation("user %d: orders %d and %d live with one key", live[i].user, live[i-1].id, live[i].id)
+	f.checked(len(holders))
+	slices.SortFunc(holders, func(a, b entry) int { return compareScopes(a.scope, b.scope) })
+	for i := 1; i < len(holders); i++ {
+		if holders[i].scope == holders[i-1].scope && holders[i].id != holders[i-1].id {
+			f.violation("user %d: orders %d and %d hold one key", holders[i].user, holders[i-1].id, holders[i].id)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"sluice/engine/stock"
 	"sluice/gateway"
 	"sluice/gateway/ops"
+	"sluice/internal/lockfile"
 	"sluice/lifecycle"
 	"sluice/persist"
 	"sluice/persist/store"
@@ -36,7 +37,7 @@ type Server struct {
 	began   time.Time
 
 	secrets   *configs.Secrets
-	lock      *dirLock
+	lock      *lockfile.Lock
 	store     *store.Store
 	queue     queue.Queue
 	stock     stock.Stock
@@ -120,7 +121,7 @@ func (s *Server) Close(ctx context.Context) error {
 	end("stock", s.stock != nil, func() error { return s.stock.Close() })
 	end("queue", s.queue != nil, func() error { return s.queue.Close() })
 	end("store", s.store != nil, func() error { return s.store.Close() })
-	end("data directory", s.lock != nil, func() error { return s.lock.unlock() })
+	end("data directory", s.lock != nil, func() error { return s.lock.Release() })
 	return errors.Join(errs...)
 }
 
@@ -135,7 +136,9 @@ func (s *Server) openSecrets(context.Context) (err error) {
 }
 
 func (s *Server) openStore(ctx context.Context) (err error) {
-	s.store, err = s.drivers.openStore(ctx, s.config, s.secrets)
+	if s.store, err = s.drivers.openStore(ctx, s.config, s.secrets); err == nil {
+		s.report("store", func() any { return s.store.Stats() })
+	}
 	return err
 }
 

@@ -17,12 +17,14 @@
 // # Concurrency
 //
 // A Store is safe for concurrent use. It runs two goroutines per SQLite file, one keeps the write-ahead log short and one
-// merges the index of orders by user and key (keys.go); Close stops them, waits for them, and closes the databases. Calls block on the database; their context bounds them. A
-// SQLite transaction that has begun is finished whatever the context says: it is short and local.
+// merges the index of orders by user and key (keys.go); Close stops them, waits for them, and closes the databases. Calls
+// block on the database; their context bounds them. A SQLite transaction that has begun is finished whatever the context says: it is short and local.
 //
 // # Limits
 //
 // Connections per shard: Options.Writers and Options.Readers on MySQL, one writer and Options.Readers on SQLite. Lists
-// take a limit from their caller. A transaction runs at most runsMax times. The index of a SQLite file takes 18 MiB of memory, and up to
-// 32 MiB more for a million orders that are not merged; the file's page cache of 64 MiB comes on top.
+// take a limit from their caller. A transaction runs at most runsMax times. The index of
+// a SQLite file takes 18 MiB of memory, up to 32 MiB more for a million orders that are not merged, and as much again
+// while they are merged; the file's page cache of 64 MiB comes on top. After a start the filter of 10 million orders
+// takes some 10 seconds to fill: until then every key is looked up, and nothing is merged.
 package store

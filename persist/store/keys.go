@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/bits-and-blooms/bloom/v3"
 
@@ -22,13 +23,16 @@ import (
 //	keyIndex       the same in memory, and a Bloom filter of the keys in order_key
 //	order_key      what is merged, by user, key and order id
 //
-// An entry is a hint and the row of its order decides: a transaction that was rolled back leaves entries in
-// memory, which name orders that are not stored, and a merge may bring them into order_key. The other way round
-// must hold at all times: a stored order has its entry in a run or in order_key, because its transaction writes the run,
+// An entry is a hint and the row of its order decides: while a transaction runs, its entries in memory name orders that are
+// not stored, and they may stay if nobody knows what became of its COMMIT. The other way round must hold at all times: a stored order has its entry in a run or in order_key, because its transaction writes the run,
 // and a run in memory, because it is entered there before that transaction commits and read again at start.
 //
 // A merge moves what is in memory in pieces, a transaction each, and deletes the runs with the last one. After a crash
 // before that the runs are read again, and merged again over what was done.
+
+// A file has one writer, and the index one owner: a second Store on the same file would neither see nor be seen by it. The
+// file is therefore locked (open.go). A merge that fails is tried every second; meanwhile the index is right, and grows
+// in memory and in order_key_run (Stats).
 
 // entryBytes is the size of an entry in a run: user, key and order id, big-endian.
 const entryBytes = 24
@@ -73,8 +77,14 @@ type keyIndex struct {
 	merging  *unmerged // being merged; else nil
 	merged   *bloom.BloomFilter
 	complete bool          // merged has all that is in order_key
-	lastRun  int64         // that merging covers; the merging goroutine's
 	due      chan struct{} // wakes the merge
+
+	run     int64 // the last number given to a run, never given again; belongs to whoever has the shard's turn
+	lastRun int64 // that merging covers; the merging goroutine's
+
+	failures atomic.Int64 // merges and fills of the filter that failed
+	// When a merge is due; a test may have others.
+	mergeEntries, mergeRuns, mergeAtRest int
 }
 
 // unmerged are the entries of some runs, hashed by user and by key. Number n is entries[n-1]; 0 ends a list.
@@ -108,6 +118,18 @@ func (u *unmerged) add(e keyEntry) {
 	}
 }
 
+// cut forgets all entries but the first n.
+func (u *unmerged) cut(n int) {
+	for i := len(u.entries) - 1; i >= n; i-- {
+		e := &u.entries[i]
+		u.users[listOf(KeyRef{User: e.User})] = e.user
+		if e.Key != 0 {
+			u.keys[listOf(e.KeyRef)] = e.key
+		}
+	}
+	u.entries = u.entries[:n]
+}
+
 // ofKey appends the orders that may hold a key.
 func (u *unmerged) ofKey(ids []order.ID, ref KeyRef) []order.ID {
 	for n := u.keys[listOf(ref)]; n > 0; n = u.entries[n-1].key {
@@ -138,7 +160,8 @@ func (u *unmerged) holds(ref KeyRef) bool {
 }
 
 func newKeyIndex() *keyIndex {
-	return &keyIndex{fresh: new(unmerged), merged: bloom.New(filterBits, filterHashes), due: make(chan struct{}, 1)}
+	return &keyIndex{fresh: new(unmerged), merged: bloom.New(filterBits, filterHashes), due: make(chan struct{}, 1),
+		mergeEntries: mergeEntries, mergeRuns: mergeRuns, mergeAtRest: mergeAtRest}
 }
 
 // generations are the two that may hold unmerged entries; x.mu is held.
@@ -155,11 +178,28 @@ func (x *keyIndex) add(e keyEntry) {
 	x.fresh.add(e)
 }
 
-// waiting is the number of entries that wait for a merge.
-func (x *keyIndex) waiting() int {
+// waiting is the number of entries that are not merged.
+func (x *keyIndex) waiting() (n int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, u := range x.generations() {
+		n += len(u.entries)
+	}
+	return n
+}
+
+// mark is the place to which undo goes back. Both belong to whoever has the shard's turn.
+func (x *keyIndex) mark() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return len(x.fresh.entries)
+}
+
+// undo forgets what was added since mark: its transaction was rolled back.
+func (x *keyIndex) undo(mark int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fresh.cut(mark)
 }
 
 // added counts a run whose entries were added, and wakes the merge when it is due.
@@ -167,7 +207,7 @@ func (x *keyIndex) added() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.fresh.runs++
-	if len(x.fresh.entries) >= mergeEntries || x.fresh.runs >= mergeRuns {
+	if len(x.fresh.entries) >= x.mergeEntries || x.fresh.runs >= x.mergeRuns {
 		select {
 		case x.due <- struct{}{}:
 		default: // it is awake
@@ -271,7 +311,8 @@ func (t *tx) writeRun(entries []keyEntry) error {
 		b = binary.BigEndian.AppendUint64(b, e.Key)
 		b = binary.BigEndian.AppendUint64(b, uint64(e.id))
 	}
-	_, err := t.exec("INSERT INTO order_key_run (entries) VALUES (?)", b)
+	t.shard.keys.run++
+	_, err := t.exec("INSERT INTO order_key_run (n, entries) VALUES (?, ?)", t.shard.keys.run, b)
 	return err
 }
 
@@ -287,6 +328,7 @@ func (sh *shard) readRuns(ctx context.Context) error {
 		if len(b)%entryBytes != 0 {
 			return fmt.Errorf("run %d of keys has %d bytes", n, len(b))
 		}
+		sh.keys.run = n
 		for ; len(b) > 0; b = b[entryBytes:] {
 			sh.keys.add(keyEntry{KeyRef{order.UserID(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint64(b[8:])},
 				order.ID(binary.BigEndian.Uint64(b[16:]))})

@@ -24,10 +24,8 @@ const mergeRetry = time.Second
 
 // keepKeysMerged fills the filter and then merges whenever it is due, or at rest, until ctx ends. What fails is tried again.
 func (s *Store) keepKeysMerged(ctx context.Context, sh *shard) {
-	for tries := 0; s.fillFilter(ctx, sh) != nil; tries++ {
-		if pause(ctx, min(tries+1, runsMax)) != nil {
-			return
-		}
+	if !sh.keys.retry(ctx, func() error { return s.fillFilter(ctx, sh) }) {
+		return
 	}
 	look := time.NewTicker(mergeLook)
 	defer look.Stop()
@@ -38,19 +36,30 @@ func (s *Store) keepKeysMerged(ctx context.Context, sh *shard) {
 		case <-sh.keys.due:
 		case <-look.C:
 			now := sh.keys.waiting()
-			rest := now == before && now >= mergeAtRest
+			rest := now == before && now >= sh.keys.mergeAtRest
 			if before = now; !rest {
 				continue
 			}
 		}
-		for s.mergeKeys(ctx, sh) != nil {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(mergeRetry):
-			}
+		if !sh.keys.retry(ctx, func() error { return s.mergeKeys(ctx, sh) }) {
+			return
 		}
 	}
+}
+
+// retry calls f until it succeeds; false if ctx ended before.
+func (x *keyIndex) retry(ctx context.Context, f func() error) bool {
+	for f() != nil {
+		if ctx.Err() == nil {
+			x.failures.Add(1)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(mergeRetry):
+		}
+	}
+	return true
 }
 
 // fillFilter reads order_key into the filter, page by page: a long read would keep the write-ahead log from starting
@@ -142,13 +151,10 @@ func (s *Store) beginMerge(ctx context.Context, sh *shard) (runs int64, err erro
 	defer sh.turn.give()
 	x := sh.keys
 	if x.merging == nil {
-		row := sh.read.QueryRowContext(ctx, "SELECT coalesce(max(n), 0) FROM order_key_run")
-		if err := row.Scan(&x.lastRun); err != nil {
-			return 0, err
-		}
+		x.lastRun = x.run
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.merging, x.fresh = x.fresh, &unmerged{entries: make([]listed, 0, len(x.fresh.entries))}
+		x.merging, x.fresh = x.fresh, new(unmerged)
 	}
 	return x.lastRun, nil
 }

@@ -14,14 +14,15 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"sluice/engine/order"
+	"sluice/internal/lockfile"
 )
 
 //go:embed migrations
 var migrations embed.FS
 
 // Open opens every shard, brings its tables up to date, stores the facts of the deployment at the first start and
-// refuses to go on when they are others later. Several processes may open the same MySQL shards at once; SQLite files
-// belong to one process, which the caller sees to. The caller closes the Store.
+// refuses to go on when they are others later. Several processes may open the same MySQL shards at once; a SQLite file
+// belongs to one Store, and is locked. The caller closes the Store.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o.Writers, o.Readers = defaultTo(o.Writers, 8), defaultTo(o.Readers, 8)
 	o.CheckpointPages = defaultTo(o.CheckpointPages, 16000)
@@ -37,13 +38,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open shard %d: %w", i, err), s.Close())
 		}
-		if o.Dialect == SQLite {
-			s.running.Go(func() { s.keepWALShort(running, sh) })
-			s.running.Go(func() { s.keepKeysMerged(running, sh) })
-		}
 	}
 	if err := s.settleFacts(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if o.Dialect == SQLite {
+		for _, sh := range s.shards {
+			s.running.Go(func() { s.keepWALShort(running, sh) })
+			s.running.Go(func() { s.keepKeysMerged(running, sh) })
+		}
 	}
 	return s, nil
 }
@@ -85,6 +88,9 @@ func (s *Store) openShard(ctx context.Context, number int) (*shard, error) {
 	} else {
 		sh.path = s.opts.Shards[number]
 		if err := os.MkdirAll(filepath.Dir(sh.path), 0o750); err != nil {
+			return sh, err
+		}
+		if sh.lock, err = lockfile.Take(sh.path + ".lock"); err != nil {
 			return sh, err
 		}
 		sh.write, sh.read, err = openSQLite(sh.path, &s.opts)

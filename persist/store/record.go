@@ -60,6 +60,10 @@ func (s *Store) Record(ctx context.Context, shard int, rows []Row, o RecordOptio
 		var r *recording
 		err := s.update(ctx, shard, o.Kind, func(t *tx) error {
 			r = &recording{t: t, o: o}
+			if index := t.shard.keys; index != nil {
+				mark := index.mark()
+				t.undo = func() { index.undo(mark) }
+			}
 			return r.run(entries)
 		})
 		if errors.Is(err, errRaced) && races < racesMax {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/engine/order"
+	"sluice/internal/lockfile"
 )
 
 // Options say where the shards are. Partitions, Deadline, VirtualShards and the number and order of Shards are facts of
@@ -47,6 +48,7 @@ type Store struct {
 type shard struct {
 	number int
 	path   string // of a SQLite file
+	lock   *lockfile.Lock
 	write  *sql.DB
 	read   *sql.DB
 	turn   turn       // who writes next (SQLite)
@@ -56,6 +58,23 @@ type shard struct {
 
 // ErrNotMine says that the epoch of the call is not the one that may do this now; nothing was written.
 var ErrNotMine = errors.New("the partition has another epoch")
+
+// Stats is what a person wants to know of the SQLite files; zero on MySQL.
+type Stats struct {
+	KeysWaiting   int64 // entries of the index by user and key that are not merged, in memory and in runs
+	MergeFailures int64 // of merges, which are tried again every second
+}
+
+// Stats reads the present numbers.
+func (s *Store) Stats() (all Stats) {
+	for _, sh := range s.shards {
+		if sh.keys != nil {
+			all.KeysWaiting += int64(sh.keys.waiting())
+			all.MergeFailures += sh.keys.failures.Load()
+		}
+	}
+	return all
+}
 
 // Shards is the number of shards.
 func (s *Store) Shards() int { return len(s.shards) }
@@ -117,6 +136,9 @@ func (sh *shard) close() error {
 			_ = conn.Close()
 		}
 		errs = append(errs, sh.write.Close())
+	}
+	if sh.lock != nil {
+		errs = append(errs, sh.lock.Release())
 	}
 	return errors.Join(errs...)
 }

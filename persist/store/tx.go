@@ -31,6 +31,9 @@ type tx struct {
 	conn    *sql.Conn
 	tx      *sql.Tx
 	started time.Time
+	// undo, if set, takes back what was done in memory when the transaction was certainly rolled back. It runs under the
+	// shard's turn.
+	undo func()
 }
 
 // update runs f in one transaction on a shard and commits it. It runs f again after a deadlock, a lock that did not
@@ -88,12 +91,13 @@ func (s *Store) runOnce(ctx context.Context, sh *shard, kind order.Kind, f func(
 		return false, err
 	}
 	done := false
+	t := &tx{store: s, shard: sh, d: s.dialect, kind: kind, ctx: ctx, conn: conn, tx: sqlTx, started: time.Now()}
 	defer func() {
 		if !done {
 			_ = sqlTx.Rollback() // the error that led here says more
+			t.rolledBack()
 		}
 	}()
-	t := &tx{store: s, shard: sh, d: s.dialect, kind: kind, ctx: ctx, conn: conn, tx: sqlTx, started: time.Now()}
 	if err := f(t); err != nil {
 		return true, err
 	}
@@ -101,9 +105,29 @@ func (s *Store) runOnce(ctx context.Context, sh *shard, kind order.Kind, f func(
 	if err := sqlTx.Commit(); err != nil {
 		// A COMMIT that failed on a full disk leaves SQLite inside the transaction.
 		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		t.afterLostCommit()
 		return true, err
 	}
 	return true, nil
+}
+
+func (t *tx) rolledBack() {
+	if t.undo != nil {
+		t.undo()
+	}
+}
+
+// afterLostCommit looks whether a COMMIT that failed had an effect, if something depends on it. On SQLite nobody else
+// writes meanwhile, and the run of entries is there if the transaction is.
+func (t *tx) afterLostCommit() {
+	if t.undo == nil {
+		return
+	}
+	var there int
+	row := t.conn.QueryRowContext(t.ctx, "SELECT count(*) FROM order_key_run WHERE n = ?", t.shard.keys.run)
+	if row.Scan(&there) == nil && there == 0 {
+		t.undo()
+	}
 }
 
 // spent tells a flush of flash orders on SQLite that it has held the file long enough while ordinary writers wait: it
