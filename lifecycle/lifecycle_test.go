@@ -210,7 +210,7 @@ func TestExpiry(t *testing.T) {
 		x.place(time.Hour, 3, "later", 1)
 		x.start(Options{})
 		x.await(3)
-		if got := x.Stats(); got.Expired != 50 {
+		if got := x.Lifecycle.Stats(); got.Expired != 50 {
 			x.t.Errorf("counted %+v", got)
 		}
 	})
@@ -286,11 +286,11 @@ func TestOneBadGiveBackHoldsUpNothing(t *testing.T) {
 		_, err = db.Exec(fmt.Sprintf("UPDATE buyer SET units = 0 WHERE offer_id = %d AND user_id = 17", x.offer.ID))
 		noError(x.t, err)
 		x.start(Options{})
-		for end := time.Now().Add(20 * time.Second); x.Stats().GivenBack < 39 && time.Now().Before(end); {
+		for end := time.Now().Add(20 * time.Second); x.Lifecycle.Stats().GivenBack < 39 && time.Now().Before(end); {
 			time.Sleep(5 * time.Millisecond)
 		}
-		if sold, held := x.sold(); sold != 1 || held != 0 || x.Stats().GiveBackFailures == 0 {
-			x.t.Fatalf("%d sold, %d held, %+v", sold, held, x.Stats())
+		if sold, held := x.sold(); sold != 1 || held != 0 || x.Lifecycle.Stats().GiveBackFailures == 0 {
+			x.t.Fatalf("%d sold, %d held, %+v", sold, held, x.Lifecycle.Stats())
 		}
 		due, err := x.GiveBacksDue(context.Background(), x.UserShard(17), 10)
 		if err != nil || len(due) != 0 {
