@@ -26,6 +26,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	switch o.Scenario {
 	case Flash, Batch:
 		err = r.flash(ctx)
+	case Normal:
+		err = r.normal(ctx)
+	case Mixed:
+		err = r.mixed(ctx)
+	case Browse:
+		err = r.browse(ctx)
 	case SoldOut:
 		err = r.soldOut(ctx)
 	case Retry:

@@ -66,6 +66,7 @@ type saleOptions struct {
 	connections, limit int
 	rate               float64
 	first              bool // the round that is profiled
+	carts              bool // ordinary orders instead of a sale
 }
 
 // sale is one round.
@@ -76,15 +77,11 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 		return nil, err
 	}
 	defer func() { _, _ = s.stop() }()
-	units := r.o.Units
-	if units == 0 {
-		units = int64(r.o.Orders) * 2
-	}
-	offer, err := s.ops.createOffer(ctx, units, so.limit)
+	spec, err := r.onSale(ctx, s, so)
 	if err != nil {
 		return nil, err
 	}
-	reqs, err := load.Build(r.spec(s, offer))
+	reqs, err := load.Build(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -103,13 +100,25 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	}
 	connections := so.connections
 	if r.o.Lines > 0 {
-		single := r.spec(s, offer)
-		single.Lines, connections, round.answerSize = 0, batchCeilingConnections, 0
-		if reqs, err = load.Build(single); err != nil {
+		spec.Lines, connections, round.answerSize = 0, batchCeilingConnections, 0
+		if reqs, err = load.Build(spec); err != nil {
 			return nil, err
 		}
 	}
 	return round, r.ceilingOf(ctx, connections, reqs, round)
+}
+
+// onSale puts on sale what a round is about, and describes its orders.
+func (r *runner) onSale(ctx context.Context, s *server, so saleOptions) (load.Spec, error) {
+	if so.carts {
+		return r.carts(ctx, s)
+	}
+	units := r.o.Units
+	if units == 0 {
+		units = int64(r.o.Orders) * 2
+	}
+	offer, err := s.ops.createOffer(ctx, units, so.limit)
+	return r.spec(s, offer), err
 }
 
 // spec describes the requests of a round.
@@ -135,7 +144,7 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	w := startWatch(ctx, s.ops)
 	var waiting *records
 	if r.o.Generator == Own {
-		if waiting, err = startRecords(ctx, s.gateway, r.spec(s, reqs.Offer())); err != nil {
+		if waiting, err = startRecords(ctx, s.gateway, reqs.Spec()); err != nil {
 			w.settle(ctx, base, false)
 			return err
 		}

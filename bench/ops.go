@@ -74,6 +74,47 @@ func (c *opsClient) createOffer(ctx context.Context, units int64, limit int) (or
 	return order.OfferID(id), nil
 }
 
+// Ordinary offers of a bench: so many shops, each with so many offers.
+const (
+	shops      = 50
+	shopOffers = 20
+	shopUnits  = 10_000_000 // of each offer: none sells out
+)
+
+// createShops creates ordinary offers and waits until the server sells them.
+func (c *opsClient) createShops(ctx context.Context) ([][]order.OfferID, error) {
+	var list [][]order.OfferID
+	for shop := range shops {
+		var lines bytes.Buffer
+		for n := range shopOffers {
+			fmt.Fprintf(&lines, `{"shop_id":"%d","sku":"BENCH-%d-%d","title":"bench","kind":"normal","unit_price":%d,"currency":"CNY","total":%d}`+"\n",
+				1000+shop, shop, n, 1000+n, shopUnits)
+		}
+		answer, err := c.do(ctx, http.MethodPost, "/ops/offers/batch", lines.Bytes())
+		if err != nil {
+			return nil, fmt.Errorf("create offers: %w", err)
+		}
+		var offers []order.OfferID
+		for line := range bytes.Lines(answer) {
+			var out struct {
+				Offer struct {
+					ID string `json:"id"`
+				} `json:"offer"`
+			}
+			if err := json.Unmarshal(line, &out); err != nil {
+				return nil, fmt.Errorf("create offers: %w", err)
+			}
+			id, ok := order.ParseID(out.Offer.ID)
+			if !ok {
+				return nil, fmt.Errorf("create offers: the answer has no id: %s", line)
+			}
+			offers = append(offers, order.OfferID(id))
+		}
+		list = append(list, offers)
+	}
+	return list, nil
+}
+
 // storedMetric counts orders whose rows are committed.
 const storedMetric = "sluice_orders_stored_total"
 

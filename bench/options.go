@@ -15,12 +15,17 @@ const (
 	Flash   = "flash"   // a crowd buys one offer: orders stored per second
 	SoldOut = "soldout" // a crowd asks for an offer that is known to be sold out: refusals per second
 	Batch   = "batch"   // flash through the batch endpoint, against the bare server that gets one order per request
+	Normal  = "normal"  // an ordinary day: carts over many offers, at a rate
+	Mixed   = "mixed"   // a sale over an ordinary day: what ordinary orders notice of it
+	Browse  = "browse"  // people: the offer's page, an order, polls until it is stored, the list, a cancel
 	Retry   = "retry"   // storms of repeated keys: one order per key
 	Ceiling = "ceiling" // the bare server alone
 )
 
 // Scenarios lists them.
-func Scenarios() []string { return []string{Flash, Batch, SoldOut, Retry, Ceiling} }
+func Scenarios() []string {
+	return []string{Flash, Batch, Normal, Mixed, Browse, SoldOut, Retry, Ceiling}
+}
 
 // Generators of load.
 const (
@@ -51,6 +56,7 @@ type Options struct {
 	Orders      int           // requests of a round; 0: 100,000, or what Duration needs
 	Duration    time.Duration // ends the sending; 0: when Orders are sent
 	Rate        float64       // requests per second of an open loop; 0: find the maximum
+	Cap         float64       // mixed: orders per second of the sale that the server lets through; default 3,000
 	RateShare   float64       // flash: after the rounds, one more at this share of the stored rate; 0: none
 	Connections []int         // a case for each; default 256, of Batch 8
 	Lines       int           // Batch: orders of one request; default 500
@@ -78,6 +84,7 @@ func (o *Options) defaults() {
 	if o.Minute {
 		o.Duration = time.Minute
 	}
+	o.defaultsOfScenario()
 	if o.Orders == 0 && o.Duration == 0 {
 		o.Orders = 100_000
 	}
@@ -114,6 +121,26 @@ func (o *Options) defaults() {
 	setDefault(&o.Dir, os.TempDir())
 }
 
+// defaultsOfScenario are those of the scenarios that run at a rate and for a time.
+func (o *Options) defaultsOfScenario() {
+	switch o.Scenario {
+	case Normal:
+		setDefault(&o.Rate, 2000)
+		setDefault(&o.Duration, 30*time.Second)
+	case Browse:
+		setDefault(&o.Rate, 500)
+		setDefault(&o.Duration, time.Minute)
+	case Mixed:
+		setDefault(&o.Cap, 3000)
+		setDefault(&o.Duration, 20*time.Second)
+	default:
+		return
+	}
+	if len(o.Connections) == 0 && o.Scenario != Mixed {
+		o.Connections = []int{64}
+	}
+}
+
 func setDefault[T comparable](v *T, otherwise T) {
 	var zero T
 	if *v == zero {
@@ -135,14 +162,15 @@ func (o *Options) Validate() error {
 	}
 	check(known, "unknown scenario %q: it is one of %v", o.Scenario, Scenarios())
 	check(o.Generator == "" || o.Generator == Own || o.Generator == Wrk, "unknown generator %q: own or wrk", o.Generator)
-	check(o.Generator != Wrk || o.Rate == 0 && o.Scenario != Retry && o.Scenario != Batch, "wrk only finds the maximum, and can neither retry nor send batches")
+	check(o.Generator != Wrk || o.Rate == 0 && (o.Scenario == Flash || o.Scenario == SoldOut || o.Scenario == Ceiling), "wrk only finds the maximum of flash and soldout")
 	check(o.Target == "" || o.Ops != "" && o.JWTSecret != "" && o.Service != "",
 		"a target needs its ops listener and token, to create offers, its JWT secret, to sign buyers' tokens, and its service token")
-	check(o.Orders >= 0 && o.Users >= 0 && o.Units >= 0 && o.Rounds >= 0 && o.Copies >= 0 && o.Rate >= 0,
+	check(o.Orders >= 0 && o.Users >= 0 && o.Units >= 0 && o.Rounds >= 0 && o.Copies >= 0 && o.Rate >= 0 && o.Cap >= 0,
 		"numbers must not be negative")
 	for _, n := range append(append([]int{}, o.Connections...), o.Limits...) {
 		check(n >= 0, "numbers must not be negative")
 	}
+	check(o.Scenario != Mixed || o.Target == "", "mixed needs servers of its own: it sets their limits")
 	check(!o.Minute || o.Scenario == Flash || o.Scenario == Batch, "a minute is measured by flash and batch only")
 	check(o.Lines >= 0 && o.Lines <= 1000, "lines must be 1 to 1000")
 	return errors.Join(errs...)

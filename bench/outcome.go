@@ -47,7 +47,7 @@ func historyOf(res *load.Results, reqs *load.Requests, pick func(int) int) []aud
 			at = pick(i)
 		}
 		list = append(list, audit.Entry{
-			User: reqs.User(at), Key: reqs.Key(at), Order: x.Order, Units: int64(reqs.Units()), Code: int(x.Code),
+			User: reqs.User(at), Key: reqs.Key(at), Order: x.Order, Units: int64(reqs.Units(at)), Code: int(x.Code),
 			Sent: start + x.Sent().Microseconds(), Answered: start + x.Answered().Microseconds(),
 		})
 	}

@@ -51,6 +51,9 @@ type Round struct {
 	Answer      Latency  `json:"answer_ms"`
 	Record      *Latency `json:"record_ms,omitempty"`
 	CeilingTime *Latency `json:"ceiling_answer_ms,omitempty"`
+	// Ordinary is of mixed only, Steps of browse only.
+	Ordinary *Ordinary `json:"ordinary,omitempty"`
+	Steps    []Step    `json:"steps,omitempty"`
 	// Lost is the share of CPU time that others took, before and after each run.
 	Lost  []float64 `json:"lost"`
 	Quiet bool      `json:"quiet"`

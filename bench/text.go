@@ -33,7 +33,7 @@ func (r *Report) Text(w io.Writer) error {
 // unit is what a rate of the scenario counts.
 func (r *Report) unit() string {
 	switch r.Scenario {
-	case Flash, Batch:
+	case Flash, Batch, Normal, Mixed, Browse:
 		return "stored orders"
 	case SoldOut:
 		return "refusals"
@@ -58,6 +58,15 @@ func (round *Round) text(b *strings.Builder, unit string) {
 	}
 	if round.Ceiling > 0 {
 		fmt.Fprintf(b, "  %-16s %.0f/s, share %.3f; %s\n", "ceiling", round.Ceiling, round.Share, *round.CeilingTime)
+	}
+	if o := round.Ordinary; o != nil {
+		fmt.Fprintf(b, "  %-16s %d sent, %d with an order, %d unknown%s\n", "ordinary orders", o.Sent.Sent, o.Sent.Accepted, o.Sent.Unknown,
+			reasons(o.Sent.Refused))
+		fmt.Fprintf(b, "  %-16s %s\n", "to the answer", o.Answer)
+		fmt.Fprintf(b, "  %-16s %s; p99 of the server %.2f times that\n", "of a bare server", o.Bare, o.Ratio)
+	}
+	for _, s := range round.Steps {
+		fmt.Fprintf(b, "  %-16s %s; %d errors%s\n", s.Name, s.Answer, s.Errors, reasons(s.Codes))
 	}
 	if round.CPU > 0 {
 		fmt.Fprintf(b, "  %-16s server %.1f us per request, bare server %s, generator %s\n", "CPU",

@@ -33,11 +33,16 @@ type Spec struct {
 	// one order of its buyer. Count becomes a multiple of it.
 	Lines   int
 	Service string // the service token; of batches only
+	// Shops makes the orders carts instead of orders of Offer: of 1 to CartMax offers of one shop, at random.
+	Shops   [][]order.OfferID
+	CartMax int
 }
 
-// Requests are built orders, in sends of one size, one after the other. They are immutable and safe for concurrent use.
+// Requests are built orders. They are immutable and safe for concurrent use.
 type Requests struct {
-	spec   Spec
+	spec  Spec
+	sends [][]byte // of carts: they differ in size
+	// Of all others: sends of one size, one after the other.
 	stride int
 	data   []byte
 }
@@ -53,7 +58,7 @@ const (
 
 // Build builds the requests, on all cores.
 func Build(s Spec) (*Requests, error) {
-	if s.Count <= 0 || len(s.Secret) == 0 || s.Offer == 0 {
+	if s.Count <= 0 || len(s.Secret) == 0 || s.Offer == 0 && len(s.Shops) == 0 {
 		return nil, errors.New("requests need a count, a secret and an offer")
 	}
 	if s.Details != 0 && s.Details < DetailsMin {
@@ -67,15 +72,23 @@ func Build(s Spec) (*Requests, error) {
 	}
 	s.Quantity = max(s.Quantity, 1)
 	r := &Requests{spec: s}
-	r.stride = len(newWriter(r).append(nil, 0))
 	sends := r.Sends()
-	r.data = make([]byte, r.stride*sends)
+	if len(s.Shops) > 0 {
+		r.sends = make([][]byte, sends)
+	} else {
+		r.stride = len(newWriter(r).append(nil, 0))
+		r.data = make([]byte, r.stride*sends)
+	}
 	workers := runtime.GOMAXPROCS(0)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			rw := newWriter(r)
 			for i := sends * w / workers; i < sends*(w+1)/workers; i++ {
+				if r.sends != nil {
+					r.sends[i] = rw.append(nil, i)
+					continue
+				}
 				at := i * r.stride
 				if got := rw.append(r.data[at:at:at+r.stride], i); len(got) != r.stride {
 					panic("BUG: requests differ in size")
@@ -97,7 +110,12 @@ func (r *Requests) Lines() int { return max(r.spec.Lines, 1) }
 func (r *Requests) Sends() int { return r.spec.Count / r.Lines() }
 
 // Bytes is send i as it goes over the wire. It must not be written to.
-func (r *Requests) Bytes(i int) []byte { return r.data[i*r.stride : (i+1)*r.stride : (i+1)*r.stride] }
+func (r *Requests) Bytes(i int) []byte {
+	if r.sends != nil {
+		return r.sends[i]
+	}
+	return r.data[i*r.stride : (i+1)*r.stride : (i+1)*r.stride]
+}
 
 // User is the buyer of order i.
 func (r *Requests) User(i int) order.UserID {
@@ -113,10 +131,18 @@ func (r *Requests) Key(i int) string {
 	return string(appendKey(nil, r.spec.Seed, i))
 }
 
-// Units is what one order asks for.
-func (r *Requests) Units() int { return r.spec.Quantity }
+// Units is what order i asks for.
+func (r *Requests) Units(i int) int {
+	if r.sends != nil {
+		return r.spec.Quantity * len(r.Cart(i))
+	}
+	return r.spec.Quantity
+}
 
-// Offer is what the orders buy.
+// Spec is what they were built from.
+func (r *Requests) Spec() Spec { return r.spec }
+
+// Offer is what the orders buy; 0 of carts.
 func (r *Requests) Offer() order.OfferID { return r.spec.Offer }
 
 // Token is the bearer token of the buyer of order i.
@@ -124,8 +150,17 @@ func (r *Requests) Token(i int) string {
 	return string(newWriter(r).appendToken(nil, i))
 }
 
+// Cart is the offers of order i.
+func (r *Requests) Cart(i int) []order.OfferID { return r.spec.cart(i) }
+
+// Body is the JSON body of order i.
+func (r *Requests) Body(i int) []byte { return newWriter(r).appendBody(nil, i) }
+
 // Write stores the requests in a file, one after the other, for a generator outside. All have the size of the first.
 func (r *Requests) Write(path string) error {
+	if r.sends != nil {
+		return errors.New("carts differ in size: they cannot be written as one file")
+	}
 	return os.WriteFile(path, r.data, 0o600)
 }
 
@@ -199,13 +234,31 @@ func (w *writer) appendBatch(b []byte, i int) []byte {
 
 func (w *writer) appendBody(b []byte, i int) []byte {
 	s := &w.r.spec
-	b = strconv.AppendUint(append(b, `{"items":[{"offer_id":"`...), uint64(s.Offer), 10)
-	b = strconv.AppendInt(append(b, `","quantity":`...), int64(s.Quantity), 10)
-	b = append(b, "}]"...)
+	b = append(b, `{"items":[`...)
+	for n, offer := range s.cart(i) {
+		if n > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(append(b, `{"offer_id":"`...), uint64(offer), 10)
+		b = append(strconv.AppendInt(append(b, `","quantity":`...), int64(s.Quantity), 10), '}')
+	}
+	b = append(b, ']')
 	if s.Details > 0 {
 		b = w.appendDetails(append(b, `,"details":`...), i)
 	}
 	return append(b, '}')
+}
+
+// cart is what order i buys: neighbours in the list of a shop.
+func (s *Spec) cart(i int) []order.OfferID {
+	if len(s.Shops) == 0 {
+		return []order.OfferID{s.Offer}
+	}
+	h := order.SplitMix64(order.SplitMix64(s.Seed+1) + uint64(i))
+	shop := s.Shops[h%uint64(len(s.Shops))]
+	size := 1 + int(h>>16%uint64(max(1, min(s.CartMax, len(shop)))))
+	from := int(h >> 32 % uint64(len(shop)-size+1))
+	return shop[from : from+size]
 }
 
 // appendDetails appends a details object of exactly Details bytes, the filler in the address line.

@@ -1,0 +1,159 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/bench/load"
+)
+
+// A sale over an ordinary day.
+const (
+	mixedOrdinary = 500.0 // ordinary orders per second
+	mixedOffered  = 10    // the sale is offered so many times what the server lets through
+)
+
+// mixed puts a sale over an ordinary day. The server lets so many orders per second of one offer through; the sale asks
+// for ten times that, then for as much as the generator can send. What the ordinary orders notice is compared with the
+// bare server under the same flood.
+func (r *runner) mixed(ctx context.Context) error {
+	floods := []struct {
+		name string
+		rate float64
+	}{
+		{fmt.Sprintf("a sale of %.0f/s offered %.0f/s", r.o.Cap, mixedOffered*r.o.Cap), mixedOffered * r.o.Cap},
+		{fmt.Sprintf("a sale of %.0f/s offered all that can be sent", r.o.Cap), 0},
+	}
+	for _, f := range floods {
+		r.report.Cases = append(r.report.Cases, Case{Name: f.name, Connections: r.o.Connections[0]})
+	}
+	for n := range r.o.Rounds {
+		for i, f := range floods {
+			c := &r.report.Cases[i]
+			round, err := r.flood(ctx, f.rate)
+			if err != nil {
+				return fmt.Errorf("%s: %w", f.name, err)
+			}
+			c.Rounds = append(c.Rounds, *round)
+			r.say("round %d of %d, %s: ordinary %s", n+1, r.o.Rounds, c.Name, round.Ordinary.Answer)
+		}
+	}
+	return nil
+}
+
+// Ordinary is what ordinary orders beside a sale notice of it.
+type Ordinary struct {
+	Sent   load.Counts `json:"requests"`
+	Answer Latency     `json:"answer_ms"`
+	// Bare is what the bare server gives the same orders under the same flood; Ratio is p99 by its p99.
+	Bare  Latency `json:"bare_ms"`
+	Ratio float64 `json:"p99_ratio"`
+}
+
+// flood is one round; rate is that of the sale, 0: all that can be sent.
+func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
+	o := *r.o
+	o.Args = append(append([]string{}, o.Args...), "--set", fmt.Sprintf("gateway.limits.offer.rate=%.0f", r.o.Cap),
+		"--set", fmt.Sprintf("gateway.limits.offer.burst=%.0f", r.o.Cap/10))
+	s, err := startServer(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _, _ = s.stop() }()
+	sale, ordinary, err := r.bothKinds(ctx, s, rate)
+	if err != nil {
+		return nil, err
+	}
+	round := &Round{Quiet: true, Ordinary: &Ordinary{}}
+	base, err := s.ops.stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.quietBefore(ctx, round)
+	w := startWatch(ctx, s.ops)
+	flash, normal, err := r.both(ctx, s.gateway, rate, sale, ordinary)
+	if err != nil {
+		w.settle(ctx, base, false)
+		return nil, err
+	}
+	want := base + int64(flash.counts.Accepted+normal.counts.Accepted)
+	last := w.settle(ctx, want, flash.exact && normal.exact)
+	r.quietAfter(round)
+	round.fill(flash, last.stored-base, last.at)
+	round.Ordinary.Sent, round.Ordinary.Answer = normal.counts, normal.answer
+	round.server(s)
+	if err := r.judge(ctx, s, round, append(flash.history, normal.history...)); err != nil {
+		return nil, err
+	}
+	if _, err := s.stop(); err != nil {
+		return nil, err
+	}
+	return round, r.bareFlood(ctx, rate, sale, ordinary, round)
+}
+
+// bothKinds builds the requests of the sale and the ordinary orders beside it.
+func (r *runner) bothKinds(ctx context.Context, s *server, rate float64) (sale, ordinary *load.Requests, err error) {
+	offer, err := s.ops.createOffer(ctx, 1_000_000_000, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	carts, err := r.carts(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	carts.Count, carts.Users, carts.Seed = int(mixedOrdinary*r.o.Duration.Seconds()), 0, carts.Seed+1<<40
+	if ordinary, err = load.Build(carts); err != nil {
+		return nil, nil, err
+	}
+	spec := r.spec(s, offer)
+	if rate > 0 {
+		spec.Count = int(rate * r.o.Duration.Seconds())
+	}
+	sale, err = load.Build(spec)
+	return sale, ordinary, err
+}
+
+// both puts both loads on a server. The sale goes on for as long as the ordinary orders do.
+func (r *runner) both(ctx context.Context, addr string, rate float64, sale, ordinary *load.Requests) (flash, normal *outcome, err error) {
+	type result struct {
+		out *outcome
+		err error
+	}
+	done := make(chan result)
+	o := load.Options{Addr: addr, Connections: r.o.Connections[0], Rate: rate, Duration: r.o.Duration + time.Second}
+	go func() {
+		res, err := load.Run(ctx, o, sale)
+		if err != nil {
+			done <- result{nil, err}
+			return
+		}
+		done <- result{outcomeOf(res, sale, nil), nil}
+	}()
+	res, err := load.Run(ctx, load.Options{Addr: addr, Connections: ordinaryConnections, Rate: mixedOrdinary}, ordinary)
+	other := <-done
+	if err := errors.Join(err, other.err); err != nil {
+		return nil, nil, err
+	}
+	return other.out, outcomeOf(res, ordinary, nil), nil
+}
+
+// bareFlood puts the same loads on the bare server.
+func (r *runner) bareFlood(ctx context.Context, rate float64, sale, ordinary *load.Requests, round *Round) error {
+	c, err := r.startCeiling(ctx, answerBytes)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.stop() }()
+	r.quietBefore(ctx, round)
+	flash, normal, err := r.both(ctx, c.addrs["gateway"], rate, sale, ordinary)
+	if err != nil {
+		return fmt.Errorf("bare server: %w", err)
+	}
+	r.quietAfter(round)
+	round.Ceiling, round.CeilingTime = flash.rate, &flash.answer
+	round.Ordinary.Bare = normal.answer
+	round.Ordinary.Ratio = round.Ordinary.Answer.P99 / max(normal.answer.P99, 0.001)
+	return nil
+}
