@@ -73,6 +73,33 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestNormal buys carts, each of them whole, at a rate.
+func TestNormal(t *testing.T) {
+	o := options(t, Normal)
+	o.Orders, o.Rate = 600, 300
+	report := runBench(t, o)
+	round := report.Cases[0].Rounds[0]
+	if !report.Passed() || round.Sent.Accepted != 600 || round.Share != 0 || round.Series == nil || len(round.Series.Stored) < 2 {
+		t.Errorf("%+v", round)
+	}
+}
+
+// TestBrowse sends people through every page.
+func TestBrowse(t *testing.T) {
+	o := options(t, Browse)
+	o.Rate, o.Duration = 50, 2*time.Second
+	report := runBench(t, o)
+	round := report.Cases[0].Rounds[0]
+	if !report.Passed() || round.Sent.Accepted != 100 || round.Stored != 100 || len(round.Steps) != steps {
+		t.Fatalf("%+v", round)
+	}
+	for i, want := range []int64{100, 100, 100, 100, 50, 50} {
+		if s := round.Steps[i]; s.Errors != 0 || s.Answer.Count < want {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
 // TestFlashCrowd sells few units to many: everybody else is refused, and nobody gets more than the limit.
 func TestFlashCrowd(t *testing.T) {
 	o := options(t, Flash)

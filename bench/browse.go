@@ -82,7 +82,7 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
 	before := cpu(s.pid())
-	w := startWatch(ctx, s.ops)
+	w := startWatch(ctx, s.ops, 0)
 	v := newVisitors(s.gateway, connections, reqs)
 	began := time.Now()
 	v.run(ctx, r.o.Rate)

@@ -141,7 +141,7 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 		defer r.startProfile(ctx, s)()
 	}
 	cpuBefore := cpu(s.pid())
-	w := startWatch(ctx, s.ops)
+	w := startWatch(ctx, s.ops, reqs.Offer())
 	var waiting *records
 	if r.o.Generator == Own {
 		if waiting, err = startRecords(ctx, s.gateway, reqs.Spec()); err != nil {
@@ -164,6 +164,9 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	waiting.fill(round)
 	if r.o.Minute {
 		round.minute(w, out)
+	}
+	if round.Series != nil {
+		round.Series.watched(w, out.start.Add(out.first), last.at)
 	}
 	round.server(s)
 	if out.history != nil {
@@ -191,7 +194,7 @@ func (r *runner) judge(ctx context.Context, s *server, round *Round, history []a
 // fill sets what the generator and the server's count say.
 func (round *Round) fill(out *outcome, stored int64, last time.Time) {
 	round.Sent, round.Stored, round.Answers, round.Answer = out.counts, stored, out.rate, out.answer
-	round.answerSize = out.size
+	round.answerSize, round.Series = out.size, out.series
 	round.Seconds = (last.Sub(out.start) - out.first).Seconds()
 	if stored > 0 && round.Seconds > 0 {
 		round.Rate = float64(stored) / round.Seconds

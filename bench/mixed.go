@@ -72,7 +72,7 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 		return nil, err
 	}
 	r.quietBefore(ctx, round)
-	w := startWatch(ctx, s.ops)
+	w := startWatch(ctx, s.ops, 0)
 	flash, normal, err := r.both(ctx, s.gateway, rate, sale, ordinary)
 	if err != nil {
 		w.settle(ctx, base, false)
@@ -82,6 +82,7 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 	last := w.settle(ctx, want, flash.exact && normal.exact)
 	r.quietAfter(round)
 	round.fill(flash, last.stored-base, last.at)
+	round.Series.watched(w, flash.start.Add(flash.first), last.at)
 	round.Ordinary.Sent, round.Ordinary.Answer = normal.counts, normal.answer
 	round.server(s)
 	if err := r.judge(ctx, s, round, append(flash.history, normal.history...)); err != nil {

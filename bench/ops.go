@@ -115,6 +115,18 @@ func (c *opsClient) createShops(ctx context.Context) ([][]order.OfferID, error) 
 	return list, nil
 }
 
+// remaining is the number of units left of an offer.
+func (c *opsClient) remaining(ctx context.Context, id order.OfferID) (int64, error) {
+	answer, err := c.do(ctx, http.MethodGet, fmt.Sprintf("/ops/offers/%d", id), nil)
+	if err != nil {
+		return 0, err
+	}
+	var out struct {
+		Remaining int64 `json:"remaining"`
+	}
+	return out.Remaining, json.Unmarshal(answer, &out)
+}
+
 // storedMetric counts orders whose rows are committed.
 const storedMetric = "sluice_orders_stored_total"
 

@@ -18,6 +18,7 @@ type outcome struct {
 	size    int  // bytes of an answer
 	exact   bool // what was accepted is known: every request sent was answered
 	history []audit.Entry
+	series  *Series // nil of wrk
 }
 
 // outcomeOf sums up a run of bench/load. pick is that of the load; nil: send i was request i.
@@ -29,7 +30,7 @@ func outcomeOf(res *load.Results, reqs *load.Requests, pick func(int) int) *outc
 	}
 	return &outcome{
 		counts: counts, start: res.Start, first: res.First, last: res.Last, rate: res.Rate(), size: size,
-		answer: latency(res.Latency(keep)), exact: counts.Unknown == 0, history: historyOf(res, reqs, pick),
+		answer: latency(res.Latency(keep)), exact: counts.Unknown == 0, history: historyOf(res, reqs, pick), series: seriesOf(res),
 	}
 }
 

@@ -68,8 +68,10 @@ type Round struct {
 	Disk         int64   `json:"disk_bytes,omitempty"` // write-ahead logs included
 	DiskAtRest   float64 `json:"disk_bytes_per_order_at_rest,omitempty"`
 	// A minute's first and last ten seconds, stored orders per second.
-	First10 float64       `json:"first_10s,omitempty"`
-	Last10  float64       `json:"last_10s,omitempty"`
+	First10 float64 `json:"first_10s,omitempty"`
+	Last10  float64 `json:"last_10s,omitempty"`
+	// Series is the round by the second.
+	Series  *Series       `json:"series,omitempty"`
 	Notes   []string      `json:"notes,omitempty"`
 	Audit   *audit.Report `json:"audit,omitempty"`
 	Verdict string        `json:"verdict"`

@@ -58,7 +58,7 @@ func (r *runner) storms(ctx context.Context, connections int) (*Round, error) {
 	}
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
-	w := startWatch(ctx, s.ops)
+	w := startWatch(ctx, s.ops, 0)
 	pick := pickCopies(keys, r.o.Copies)
 	res, err := r.shown(ctx, load.Options{Addr: s.gateway, Connections: connections, Rate: r.o.Rate,
 		Sends: keys * r.o.Copies, Pick: pick}, reqs)

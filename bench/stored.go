@@ -4,9 +4,11 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"sluice/engine/order"
 )
 
-// sample is how many orders were stored at a moment.
+// sample is how many orders were stored, or units left, at a moment.
 type sample struct {
 	at     time.Time
 	stored int64
@@ -19,6 +21,9 @@ type watch struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	samples []sample // written by the goroutine until it has ended
+
+	offer     order.OfferID // whose units left are read, too; 0: none
+	remaining []sample
 }
 
 // Periods of polling.
@@ -29,9 +34,9 @@ const (
 	standing      = 2 * time.Second // a count that has not changed for this long, and is not what it should be
 )
 
-func startWatch(ctx context.Context, ops *opsClient) *watch {
+func startWatch(ctx context.Context, ops *opsClient, offer order.OfferID) *watch {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watch{ops: ops, cancel: cancel}
+	w := &watch{ops: ops, cancel: cancel, offer: offer}
 	w.running.Go(func() {
 		tick := time.NewTicker(pollUnderLoad)
 		defer tick.Stop()
@@ -50,6 +55,12 @@ func startWatch(ctx context.Context, ops *opsClient) *watch {
 func (w *watch) look(ctx context.Context) {
 	if n, err := w.ops.stored(ctx); err == nil {
 		w.samples = append(w.samples, sample{time.Now(), n})
+	}
+	if w.offer == 0 {
+		return
+	}
+	if n, err := w.ops.remaining(ctx, w.offer); err == nil {
+		w.remaining = append(w.remaining, sample{time.Now(), n})
 	}
 }
 

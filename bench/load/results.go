@@ -53,6 +53,9 @@ func (r *Result) Unknown() bool { return r.Code == 0 || r.Code == 504 }
 // Sent is the moment of sending, after the start of the run.
 func (r *Result) Sent() time.Duration { return time.Duration(r.sent) * time.Microsecond }
 
+// Took is the time to the answer: from the intended moment if a rate was set, else from the send.
+func (r *Result) Took() time.Duration { return time.Duration(r.answered-r.intended) * time.Microsecond }
+
 // Answered is the moment of the answer, or of giving up, after the start of the run.
 func (r *Result) Answered() time.Duration { return time.Duration(r.answered) * time.Microsecond }
 

@@ -16,6 +16,7 @@ import (
 // benchFlags are the command's flags that are no options of bench themselves.
 type benchFlags struct {
 	format, listen string
+	html, against  string
 	answerBytes    int
 }
 
@@ -38,6 +39,8 @@ func newBench(s *settings) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.format, "output", "o", "text", "text or json")
+	flags.StringVar(&f.html, "html", "", "file for the report as a page with pictures")
+	flags.StringVar(&f.against, "against", "", "an earlier report of -o json, to be drawn beside this one in --html")
 	flags.StringVar(&o.Target, "target", "", "gateway of a running server, host:port")
 	flags.IntVar(&o.Orders, "orders", 0, "requests of a round (default 100000, or what --duration needs)")
 	flags.DurationVar(&o.Duration, "duration", 0, "ends the sending (default: when --orders are sent)")
@@ -79,9 +82,21 @@ func runBench(cmd *cobra.Command, s *settings, o *bench.Options, f *benchFlags) 
 		o.Args = s.args()
 	}
 	o.Commit, o.Progress = commit(), cmd.ErrOrStderr()
+	var against *bench.Report
+	if f.against != "" {
+		var err error
+		if against, err = bench.ReadReport(f.against); err != nil {
+			return err
+		}
+	}
 	report, err := bench.Run(cmd.Context(), *o)
 	if err != nil {
 		return err
+	}
+	if f.html != "" {
+		if err := writePage(f.html, report, against); err != nil {
+			return err
+		}
 	}
 	write := report.Text
 	if f.format == "json" {
@@ -94,6 +109,14 @@ func runBench(cmd *cobra.Command, s *settings, o *bench.Options, f *benchFlags) 
 		return errSaid
 	}
 	return nil
+}
+
+func writePage(path string, report, against *bench.Report) error {
+	w, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(report.HTML(w, against), w.Close())
 }
 
 // aim fills in what a running server is reached and audited by.
