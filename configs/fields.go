@@ -27,9 +27,12 @@ var hidden = map[string]bool{
 
 // fieldsOf lists the settings that hang below path in v, a struct that can be set. The key of a field is its koanf tag,
 // or its Go name in snake_case; "-" hides it. The fields of a struct named Tuning are hot, and stand beside the fixed
-// ones: whoever writes a file need not know which is which. Functions and interfaces are not settings.
-func fieldsOf(path string, v reflect.Value) []*Field {
-	var list []*Field
+// ones: whoever writes a file need not know which is which. What hangs below a Tuning is hot too. Functions and
+// interfaces are not settings.
+func fieldsOf(path string, v reflect.Value) []*Field { return appendFields(nil, path, v, false) }
+
+func appendFields(list []*Field, path string, v reflect.Value, hot bool) []*Field {
+	hot = hot || v.Type().Name() == "Tuning"
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		key := keyOf(&f)
@@ -37,12 +40,11 @@ func fieldsOf(path string, v reflect.Value) []*Field {
 		switch {
 		case !f.IsExported() || key == "-" || hidden[at]:
 		case isLeaf(f.Type):
-			hot := v.Type().Name() == "Tuning" || at == "log.level"
-			list = append(list, &Field{Path: at, Hot: hot, Source: "default", value: v.Field(i)})
+			list = append(list, &Field{Path: at, Hot: hot || at == "log.level", Source: "default", value: v.Field(i)})
 		case f.Type.Kind() == reflect.Struct && (f.Anonymous || f.Type.Name() == "Tuning"):
-			list = append(list, fieldsOf(path, v.Field(i))...)
+			list = appendFields(list, path, v.Field(i), hot)
 		case f.Type.Kind() == reflect.Struct:
-			list = append(list, fieldsOf(at, v.Field(i))...)
+			list = appendFields(list, at, v.Field(i), hot)
 		}
 	}
 	return list

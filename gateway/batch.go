@@ -133,6 +133,9 @@ func (b *batch) readLine(line []byte, number int) batchLine {
 	if !o.parse(line) {
 		return batchLine{number: number, problem: problem{code: o.code, detail: bodyDetails[o.code], errors: slices.Clone(o.faults)}}
 	}
+	if d := b.c.g.admitLine(b.c.now, o.user, o.lines); d.by != limitNone {
+		return batchLine{number: number, problem: *d.problem()}
+	}
 	t := engine.NewTicket()
 	t.User, t.Key, t.Fingerprint = o.user, string(o.key), o.fingerprint()
 	t.Lines = append(t.Lines[:0], o.lines...)

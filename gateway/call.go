@@ -23,7 +23,8 @@ type call struct {
 	body orderBody
 	code code
 	// placing is true from the moment at which an order may exist of which the client has not been told.
-	placing bool
+	placing   bool
+	admission admission
 }
 
 // typeNDJSON is one JSON value per line (github.com/ndjson/ndjson-spec).
@@ -115,6 +116,9 @@ func (c *call) refuse(p *problem) {
 	switch p.code {
 	case codeUnauthenticated:
 		h.SetCanonical(headChallenge, valueBearer)
+	case codeRateLimited:
+		c.head = appendRetryAfter(c.head[:0], p.limited.wait)
+		h.SetCanonical(headRetryAfter, c.head)
 	case codeOverloaded, codeNotReady, codeOutcomeUnknown, codeStillPending:
 		h.SetCanonical(headRetryAfter, c.spread())
 	}
@@ -129,8 +133,16 @@ func (c *call) invalid(pointer, detail string) {
 // spread is 1 to 3 seconds, so that those who were turned away together do not come back together.
 func (c *call) spread() []byte { return seconds[int(c.id[0])%len(seconds)] }
 
-// user is who the request acts for. ok is false if it was refused.
+// user is who the request acts for, if the limit per user lets him. ok is false if it was refused.
 func (c *call) user() (u order.UserID, ok bool) {
+	if u, ok = c.authenticated(); !ok {
+		return 0, false
+	}
+	return u, c.pass(c.admission.takeUser(u))
+}
+
+// authenticated is who the request acts for. ok is false if it was refused.
+func (c *call) authenticated() (u order.UserID, ok bool) {
 	h := &c.ctx.Request.Header
 	token, bearer := bearerToken(h.PeekCanonical(headAuth))
 	as := h.PeekCanonical(headUser)
@@ -173,6 +185,12 @@ func bearerToken(header []byte) (token []byte, ok bool) {
 		}
 	}
 	return header[len(scheme):], true
+}
+
+// hasServiceToken tells whether the request comes from one of the shop's own servers.
+func (c *call) hasServiceToken() bool {
+	token, bearer := bearerToken(c.ctx.Request.Header.PeekCanonical(headAuth))
+	return bearer && c.g.isService(token)
 }
 
 // isService tells whether token is one of the shop's own servers.

@@ -55,13 +55,14 @@ type Deps struct {
 
 // Gateway is the public listener. All methods are safe for concurrent use.
 type Gateway struct {
-	opts   Options
-	tuned  atomic.Pointer[Tuning]
-	deps   Deps
-	tokens *tokens
-	server *fasthttp.Server
-	hub    *hub
-	reads  []chan struct{} // slots, per user shard
+	opts     Options
+	tuned    atomic.Pointer[Tuning]
+	deps     Deps
+	tokens   *tokens
+	limiters *limiters
+	server   *fasthttp.Server
+	hub      *hub
+	reads    []chan struct{} // slots, per user shard
 	// batches has a slot for each POST /v1/orders/batch under way.
 	batches chan struct{}
 	offers  offersPage
@@ -77,7 +78,7 @@ type Gateway struct {
 
 // New returns a gateway that does nothing until Start. Options are validated by who loads them.
 func New(o Options, d Deps) *Gateway {
-	g := &Gateway{opts: o, deps: d, tokens: newTokens(o.JWTSecrets), seed: rand.Uint64()}
+	g := &Gateway{opts: o, deps: d, tokens: newTokens(o.JWTSecrets), limiters: newLimiters(o.TrustedProxies), seed: rand.Uint64()}
 	g.tuned.Store(&o.Tuning)
 	g.hub = newHub(d.Orders, o.WaitersMax, d.Log)
 	g.reads = make([]chan struct{}, d.Orders.Shards())
@@ -96,6 +97,7 @@ func (g *Gateway) Tune(t Tuning) error {
 		return err
 	}
 	g.tuned.Store(&t)
+	g.limiters.forgetUnused(&t.Limits)
 	return nil
 }
 

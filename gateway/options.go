@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
+
+	"sluice/gateway/limit"
 )
 
 // Options are fixed for the life of a gateway.
@@ -36,6 +39,9 @@ type Options struct {
 	// WaitersMax bounds the requests that wait for a record.
 	WaitersMax int `koanf:"waiters_max"`
 
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed; nobody else's is.
+	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
+
 	Tuning Tuning `koanf:",squash"`
 }
 
@@ -45,6 +51,8 @@ type Tuning struct {
 	WaitMax time.Duration `koanf:"wait_max"`
 	// ReadDeadline bounds one read of the store, 10 ms to 60 s.
 	ReadDeadline time.Duration `koanf:"read_deadline"`
+	// Limits bound how often requests come. All are off by default.
+	Limits Limits `koanf:"limits"`
 }
 
 // Bounds of one request.
@@ -68,6 +76,8 @@ func DefaultOptions() Options {
 		Tuning: Tuning{
 			WaitMax:      10 * time.Second,
 			ReadDeadline: 2 * time.Second,
+			Limits: Limits{Global: limit.Limit{Burst: 1000}, IP: limit.Limit{Burst: 100}, User: limit.Limit{Burst: 20},
+				Offer: limit.Limit{Burst: 1000}},
 		},
 	}
 }
@@ -111,6 +121,13 @@ func (t *Tuning) Validate() error {
 	}
 	if t.ReadDeadline < 10*time.Millisecond || t.ReadDeadline > time.Minute {
 		errs = append(errs, errors.New("gateway: read_deadline must be 10ms to 1m"))
+	}
+	limits := [limitsEnd]*limit.Limit{limitGlobal: &t.Limits.Global, limitIP: &t.Limits.IP, limitUser: &t.Limits.User,
+		limitOffer: &t.Limits.Offer}
+	for name := limitGlobal; name < limitsEnd; name++ {
+		if err := limits[name].Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("gateway: limits.%s: %w", limitNames[name], err))
+		}
 	}
 	return errors.Join(errs...)
 }

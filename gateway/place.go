@@ -39,6 +39,9 @@ func (c *call) placeOrder() {
 		c.refuse(&problem{code: o.code, detail: bodyDetails[o.code], errors: o.faults})
 		return
 	}
+	if !c.pass(c.admission.takeOffers(c.body.lines, c.g.deps.Catalogue)) {
+		return
+	}
 	t := engine.NewTicket()
 	t.User, t.Key, t.Fingerprint = user, key, c.body.fingerprint()
 	t.Lines = append(t.Lines[:0], c.body.lines...)

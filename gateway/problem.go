@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"strconv"
+	"time"
 
 	"sluice/engine/order"
 )
@@ -31,6 +32,7 @@ const (
 	codeMixedGroups
 	codeDuplicateItem
 	codeQuantityInvalid
+	codeRateLimited
 	codeHeadersTooLarge
 	codeInternal
 	codeOverloaded
@@ -65,6 +67,7 @@ var problems = [codesEnd]struct {
 	codeMixedGroups:          {"mixed_groups", 422, "These offers cannot be ordered together"},
 	codeDuplicateItem:        {"duplicate_item", 422, "An offer is named twice"},
 	codeQuantityInvalid:      {"quantity_invalid", 422, "A quantity is not valid"},
+	codeRateLimited:          {"rate_limited", 429, "Too many requests"},
 	codeHeadersTooLarge:      {"headers_too_large", 431, "The headers are too large"},
 	codeInternal:             {"internal", 500, "A fault of the server"},
 	codeOverloaded:           {"overloaded", 503, "Too much to do"},
@@ -97,6 +100,8 @@ type problem struct {
 	errors []fieldError
 	// opens is when a sale that is not open yet begins; at is the server's time beside it. 0: not shown.
 	opens, at order.Milli
+	// limited says which limit refused, and for how long. The zero limited is not shown.
+	limited limited
 }
 
 // appendProblem appends the problem document.
@@ -111,6 +116,10 @@ func appendProblem(dst []byte, p *problem, requestID []byte) []byte {
 	if p.opens != 0 {
 		dst = appendTime(append(dst, `,"opens_at":`...), p.opens)
 		dst = appendTime(append(dst, `,"server_time":`...), p.at)
+	}
+	if d := p.limited; d.by != limitNone {
+		dst = append(append(append(dst, `,"limit":"`...), limitNames[d.by]...), `","retry_after_ms":`...)
+		dst = strconv.AppendInt(dst, int64((d.wait+time.Millisecond-1)/time.Millisecond), 10)
 	}
 	if len(p.errors) > 0 {
 		dst = append(dst, `,"errors":[`...)

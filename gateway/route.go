@@ -16,6 +16,9 @@ const (
 func (g *Gateway) serve(ctx *fasthttp.RequestCtx) {
 	c := g.begin(ctx)
 	defer c.end()
+	if !c.admit() {
+		return
+	}
 	path := ctx.Path()
 	switch {
 	case string(path) == ordersPath:

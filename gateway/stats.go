@@ -38,6 +38,8 @@ type Stats struct {
 	Out      int64 // of them served
 	InFlight int64
 	Refused  map[string]int64 // by the code of the problem document: sluice_requests_refused_total{reason}
+	// Limited are those of Refused["rate_limited"], by the limit: global, ip, user, offer.
+	Limited map[string]int64
 	// ShortCuts are those of Refused["sold_out"] that did not reach the engine.
 	ShortCuts int64
 	// Placing counts the placings that reached the engine by the time from the whole request to the answer, waiting
@@ -58,6 +60,10 @@ func (g *Gateway) Stats() Stats {
 	}
 	for i := range s.Placing {
 		s.Placing[i] = c.placing[i].Load()
+	}
+	s.Limited = make(map[string]int64, limitsEnd)
+	for name := limitGlobal; name < limitsEnd; name++ {
+		s.Limited[limitNames[name]] = g.limiters.refused[name].Load()
 	}
 	s.In = c.in.Load()
 	s.InFlight = s.In - done
