@@ -16,7 +16,8 @@ import (
 const (
 	flushBytesMax = 2 << 20  // received for one flush, about
 	heldBytesMax  = 64 << 20 // of messages whose home shard fails; beyond, nothing more is received
-	busyOrders    = 256      // orders of a flush from which the next one lingers
+	lingerFrom    = 100.0    // orders per second from which a flush waits for more
+	lingerWhole   = 2_000.0  // from which it waits for the whole of Linger; in between for its part
 	retryFirst    = 50 * time.Millisecond
 	retryLast     = 5 * time.Second
 )
@@ -29,7 +30,8 @@ type consumer struct {
 	from    queue.Consumer
 	homes   []held                   // by home shard
 	stopped map[order.Partition]bool // nothing of these is taken until the process is restarted
-	busy    bool                     // the last flush was large
+	rate    float64                  // orders received per second, over about the last one
+	rated   time.Time                // when that was known
 }
 
 // held is what was received of one home shard and is not flushed yet, in order.
@@ -81,7 +83,8 @@ func (c *consumer) consume(ctx context.Context) error {
 	}
 }
 
-// gather receives until a flush is due: at rest at once, under load after Linger or FlushOrdersMax orders.
+// gather receives until a flush is due: at rest at once, under load after a part of Linger that grows with the load, or
+// with FlushOrdersMax orders. A flush costs some commits, however many orders it has.
 func (c *consumer) gather(ctx context.Context) error {
 	tuning := c.tuning()
 	retryAt, bytes := c.waiting()
@@ -89,12 +92,10 @@ func (c *consumer) gather(ctx context.Context) error {
 		sleep(ctx, time.Until(retryAt))
 		return ctx.Err()
 	}
-	linger := time.Duration(0)
-	if c.busy {
-		linger = tuning.Linger
-	}
 	var flushAt time.Time
-	for orders := 0; ; {
+	orders := 0
+	defer func() { c.arrived(orders, time.Now()) }()
+	for {
 		until := retryAt
 		if !flushAt.IsZero() {
 			until = flushAt
@@ -109,13 +110,28 @@ func (c *consumer) gather(ctx context.Context) error {
 			return fmt.Errorf("receive: %w", err)
 		}
 		if flushAt.IsZero() {
-			flushAt = time.Now().Add(linger)
+			flushAt = time.Now().Add(c.linger(tuning.Linger))
 		}
 		orders += got
 		if orders >= tuning.FlushOrdersMax || !time.Now().Before(flushAt) {
 			return nil
 		}
 	}
+}
+
+// arrived takes a gathering into the rate.
+func (c *consumer) arrived(orders int, now time.Time) {
+	since := max(now.Sub(c.rated).Seconds(), 1e-6)
+	c.rate += min(1, since) * (float64(orders)/since - c.rate)
+	c.rated = now
+}
+
+// linger is the part of most that a flush waits at the present rate.
+func (c *consumer) linger(most time.Duration) time.Duration {
+	if c.rate < lingerFrom {
+		return 0
+	}
+	return time.Duration(min(1, c.rate/lingerWhole) * float64(most))
 }
 
 // waiting sums up what is held; retryAt is when the first of it is due, zero if nothing is held.

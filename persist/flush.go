@@ -42,7 +42,6 @@ func (c *consumer) flush(home int, h *held) error {
 		h.fail()
 		return nil
 	}
-	c.busy = len(rows) >= busyOrders
 	c.stats.flushed(rows)
 	positions := make(map[order.Partition]uint64)
 	for i := range h.items {
