@@ -63,14 +63,18 @@ func New(o Options, st stock.Stock, q queue.Queue, s *store.Store, ids *order.ID
 
 func (e *Engine) tuning() *Tuning { return e.tuned.Load() }
 
-// Tune replaces the tuning. It takes effect with the next request or look.
+// Tune replaces the tuning, of an engine that has started. It takes effect with the next request, batch or look.
 func (e *Engine) Tune(t Tuning) error {
 	if err := t.Validate(); err != nil {
 		return err
 	}
 	e.tuned.Store(&t)
+	e.each((*partition).fly)
 	return nil
 }
+
+// sells tells whether the kind is sold now.
+func (e *Engine) sells(k order.Kind) bool { return slices.Contains(e.tuning().Selling, k) }
 
 func (e *Engine) kinds() []order.Kind {
 	if len(e.opts.Kinds) > 0 {
@@ -102,9 +106,7 @@ func (e *Engine) Start(context.Context) error {
 	e.each(func(p *partition) {
 		homes[e.store.Home(p.number)] = true
 		e.keepers.Go(func() { p.keep(ctx) })
-		for range e.opts.InFlight {
-			e.sellers.Go((&flight{p: p}).run)
-		}
+		p.fly()
 	})
 	for home := range homes {
 		e.keepers.Go(func() { e.follow(ctx, home) })
@@ -130,7 +132,7 @@ func (e *Engine) Close(ctx context.Context) error {
 
 func (e *Engine) shutDown() {
 	defer close(e.closed)
-	e.each(func(p *partition) { p.intake.close() })
+	e.each((*partition).land)
 	e.sellers.Wait()
 	e.stop()
 	e.keepers.Wait()

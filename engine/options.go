@@ -15,9 +15,6 @@ type Options struct {
 	// Deadline is D: an order is answered as placed only if its batch was in the queue within D of its reserve. One
 	// value of the deployment, 100 ms to 10 s.
 	Deadline time.Duration
-	// InFlight is the number of batches of one partition that may be under way at once, 1 to 8: 1 for memstock, 2 for
-	// redisstock.
-	InFlight int
 	// Exclusive says that no other process can use this fast stock, and that fast stock died with the last one: its
 	// first rebuild need not wait D, and no rebuild waits for another owner. True for memstock only.
 	Exclusive bool
@@ -32,6 +29,12 @@ type Options struct {
 
 // Tuning may change while the engine runs.
 type Tuning struct {
+	// Selling are the kinds that are sold now. Orders of the others are NotReady, unless they repeat the key of an accepted
+	// one; everything else goes on.
+	Selling []order.Kind `koanf:"selling"`
+	// InFlight is the number of batches of one partition that may be under way at once, 1 to 8: 1 for memstock, 2 for
+	// redisstock.
+	InFlight int `koanf:"in_flight"`
 	// WaitingMax bounds the requests that wait in one partition; more are Overloaded at once. 1 to 1,000,000.
 	WaitingMax int `koanf:"waiting_max"`
 	// BatchOrdersMax bounds the requests of one batch, 1 to order.BatchOrdersMax.
@@ -51,9 +54,10 @@ func DefaultOptions() Options {
 	return Options{
 		Partitions:  order.Partitions{Normal: 4, Flash: 4},
 		Deadline:    time.Second,
-		InFlight:    1,
 		MaxQueueAge: 2 * time.Hour,
 		Tuning: Tuning{
+			Selling:         order.Kinds[:],
+			InFlight:        1,
 			WaitingMax:      20_000,
 			BatchOrdersMax:  order.BatchOrdersMax,
 			RequestDeadline: 2 * time.Second,
@@ -79,7 +83,6 @@ func (o *Options) Validate() error {
 		o.Partitions.Flash >= 1 && o.Partitions.Flash <= order.PartitionsMax,
 		"partitions must be 1 to %d of each kind", order.PartitionsMax)
 	check(o.Deadline >= 100*time.Millisecond && o.Deadline <= 10*time.Second, "deadline must be 100ms to 10s")
-	check(o.InFlight >= 1 && o.InFlight <= 8, "in_flight must be 1 to 8")
 	check(o.MaxQueueAge >= time.Second, "max_queue_age must be at least 1s")
 	return errors.Join(append(errs, o.Tuning.Validate())...)
 }
@@ -92,6 +95,10 @@ func (t *Tuning) Validate() error {
 			errs = append(errs, fmt.Errorf("engine: "+format, args...))
 		}
 	}
+	for _, kind := range t.Selling {
+		check(kind == order.Normal || kind == order.Flash, "selling: unknown kind %d", kind)
+	}
+	check(t.InFlight >= 1 && t.InFlight <= inFlightMax, "in_flight must be 1 to %d", inFlightMax)
 	check(t.WaitingMax >= 1 && t.WaitingMax <= 1_000_000, "waiting_max must be 1 to 1000000")
 	check(t.BatchOrdersMax >= 1 && t.BatchOrdersMax <= order.BatchOrdersMax,
 		"batch_orders_max must be 1 to %d", order.BatchOrdersMax)

@@ -23,6 +23,10 @@ type partition struct {
 	opened  chan struct{} // capacity 1: the partition was opened
 	trouble chan struct{} // capacity 1: the keeper should look at once
 
+	flightsMu sync.Mutex
+	flights   [inFlightMax]bool // by number: it runs
+	landing   bool              // the intake is closed: no new ones
+
 	confirmedMu sync.Mutex
 	confirmed   []order.BatchID
 

@@ -120,14 +120,21 @@ func (e *Engine) fill(t *Ticket) Verdict {
 	return 0
 }
 
-// shortCut answers without a reserve what is known to be sold out, and returns the tickets that must go through a batch,
+// shortCut answers without a reserve what is known to be sold out, or is not sold now, and returns the tickets that must go through a batch,
 // moved to the front. A request with a key is looked up first, because the retry of an accepted order must find its order.
 func (p *partition) shortCut(ctx context.Context, tickets []*Ticket) (through []*Ticket) {
-	s := p.session.Load()
+	s, sells := p.session.Load(), p.e.sells(p.e.opts.Partitions.Kind(p.number))
+	if s == nil && !sells {
+		answerAll(tickets, NotReady)
+		return nil
+	}
 	if s == nil {
 		return tickets
 	}
 	n := toFront(tickets, func(t *Ticket) bool {
+		if !sells {
+			return false
+		}
 		line := p.soldOutLine(t)
 		t.Answer.Line = max(0, line)
 		return line < 0
@@ -135,6 +142,10 @@ func (p *partition) shortCut(ctx context.Context, tickets []*Ticket) (through []
 	sold := tickets[n:]
 	keyed := sold[:toFront(sold, func(t *Ticket) bool { return t.Key != "" })]
 	for _, t := range sold[len(keyed):] {
+		if !sells {
+			t.answer(NotReady)
+			continue
+		}
 		t.refuse(&stock.Outcome{Code: order.SoldOut, Line: t.Answer.Line})
 	}
 	if len(keyed) == 0 {
@@ -145,19 +156,23 @@ func (p *partition) shortCut(ctx context.Context, tickets []*Ticket) (through []
 		queries[i] = stock.KeyQuery{User: t.User, Key: t.Record.KeyHash(), Fingerprint: t.Fingerprint}
 	}
 	found, err := p.e.stock.Lookup(ctx, p.number, s.epoch, queries)
+	if err != nil && !sells {
+		answerAll(keyed, NotReady)
+		return nil
+	}
 	if err != nil {
 		return tickets[:n+len(keyed)] // the batch will find out what is wrong
 	}
 	i := -1
 	return tickets[:n+toFront(keyed, func(t *Ticket) bool {
 		i++
-		return !p.answerFound(s, t, &found[i])
+		return !p.answerFound(s, t, &found[i], sells)
 	})]
 }
 
-// answerFound answers a ticket of which one line is sold out by what fast stock knows of its key. It returns false if
+// answerFound answers a ticket of which one line is sold out, or whose kind is not sold now, by what fast stock knows of its key. It returns false if
 // the ticket must go through a batch: its order has to be published first.
-func (p *partition) answerFound(s *session, t *Ticket, found *stock.Outcome) bool {
+func (p *partition) answerFound(s *session, t *Ticket, found *stock.Outcome, sells bool) bool {
 	out := stock.Outcome{Code: order.SoldOut, Line: t.Answer.Line}
 	switch {
 	case found.Code == order.Repeated && found.Outboxed:
@@ -167,6 +182,8 @@ func (p *partition) answerFound(s *session, t *Ticket, found *stock.Outcome) boo
 		t.answer(Replayed)
 	case found.Code == order.KeyReused:
 		t.refuse(found)
+	case !sells:
+		t.answer(NotReady)
 	case p.mustLook(s, t, &out):
 		p.e.lookKey(t, s, &out)
 	default:

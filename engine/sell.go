@@ -15,16 +15,56 @@ import (
 // batch to batch.
 type flight struct {
 	p       *partition
+	number  int
 	tickets []*Ticket
 	call    stock.ReserveCall
 	records []byte // of the batch being published
 	queued  []byte // its message
 }
 
+// inFlightMax bounds the flights of a partition.
+const inFlightMax = 8
+
+// fly starts flights until there are as many as the tuning says. Those that are too many end by themselves.
+func (p *partition) fly() {
+	p.flightsMu.Lock()
+	defer p.flightsMu.Unlock()
+	for n := 0; n < p.e.tuning().InFlight && !p.landing; n++ {
+		if !p.flights[n] {
+			p.flights[n] = true
+			p.e.sellers.Go((&flight{p: p, number: n}).run)
+		}
+	}
+}
+
+// land closes the intake; the flights end with what waits in it.
+func (p *partition) land() {
+	p.flightsMu.Lock()
+	defer p.flightsMu.Unlock()
+	p.landing = true
+	p.intake.close()
+}
+
+// tooMany ends the flight if there are more than the tuning says.
+func (f *flight) tooMany() bool {
+	p := f.p
+	p.flightsMu.Lock()
+	defer p.flightsMu.Unlock()
+	if p.landing || f.number < p.e.tuning().InFlight {
+		return false
+	}
+	p.flights[f.number] = false
+	return true
+}
+
 // run sells until the intake is closed and empty.
 func (f *flight) run() {
 	p := f.p
 	for range p.intake.wake {
+		if f.number > 0 && f.tooMany() {
+			p.intake.signal() // for the other flights
+			return
+		}
 		for {
 			n, over := p.intake.len()
 			if over {

@@ -10,14 +10,14 @@ import (
 
 // Options are fixed for the life of a Persist.
 type Options struct {
-	Kinds []order.Kind // the kinds that this process stores; empty means both
-	// Writers bounds the user shards of one kind that are written at once, 1 to 64.
-	Writers int
-	Tuning  Tuning
+	Kinds  []order.Kind // the kinds that this process stores; empty means both
+	Tuning Tuning
 }
 
 // Tuning may change while it runs.
 type Tuning struct {
+	// Writers bounds the user shards of one kind that are written at once, 1 to 64.
+	Writers int `koanf:"writers"`
 	// FlushOrdersMax is the number of orders from which a flush waits for no more, 1 to 20,000.
 	FlushOrdersMax int `koanf:"flush_orders_max"`
 	// Linger is how long a flush waits for more at 2,000 orders/s and above, 0 to 1 s; less below, nothing at rest.
@@ -30,21 +30,12 @@ type Tuning struct {
 
 // DefaultOptions are those of the embedded default.
 func DefaultOptions() Options {
-	return Options{Writers: 4, Tuning: Tuning{FlushOrdersMax: 4_000, Linger: 50 * time.Millisecond,
+	return Options{Tuning: Tuning{Writers: 4, FlushOrdersMax: 4_000, Linger: 50 * time.Millisecond,
 		Unpaid: 15 * time.Minute, RecordTimeout: 5 * time.Second}}
 }
 
 // Validate reports every option out of its bounds, joined; nil if there is none.
-func (o *Options) Validate() error {
-	var errs []error
-	check := func(ok bool, text string) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("persist: %s", text))
-		}
-	}
-	check(o.Writers >= 1 && o.Writers <= 64, "writers must be 1 to 64")
-	return errors.Join(append(errs, o.Tuning.Validate())...)
-}
+func (o *Options) Validate() error { return o.Tuning.Validate() }
 
 // Validate reports every value out of its bounds, joined; nil if there is none.
 func (t *Tuning) Validate() error {
@@ -54,6 +45,7 @@ func (t *Tuning) Validate() error {
 			errs = append(errs, fmt.Errorf("persist: %s", text))
 		}
 	}
+	check(t.Writers >= 1 && t.Writers <= 64, "writers must be 1 to 64")
 	check(t.FlushOrdersMax >= 1 && t.FlushOrdersMax <= 20_000, "flush_orders_max must be 1 to 20000")
 	check(t.Linger >= 0 && t.Linger <= time.Second, "linger must be 0 to 1s")
 	check(t.Unpaid >= time.Second && t.Unpaid <= 30*24*time.Hour, "unpaid must be 1s to 720h")

@@ -30,6 +30,7 @@ type Persist struct {
 	settledMu sync.Mutex
 	settled   map[order.Partition]order.Epoch // highest barrier of which everything in front is done
 
+	pools   []*ants.Pool // of writers, by kind; made by Start
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -47,12 +48,15 @@ func New(o Options, q queue.Queue, s *store.Store, log *slog.Logger) *Persist {
 
 func (p *Persist) tuning() *Tuning { return p.tuned.Load() }
 
-// Tune replaces the tuning. It takes effect with the next flush.
+// Tune replaces the tuning, of a Persist that has started. It takes effect with the next flush.
 func (p *Persist) Tune(t Tuning) error {
 	if err := t.Validate(); err != nil {
 		return err
 	}
 	p.tuned.Store(&t)
+	for _, pool := range p.pools {
+		pool.Tune(t.Writers)
+	}
 	return nil
 }
 
@@ -65,11 +69,13 @@ func (p *Persist) Start(context.Context) error {
 		kinds = order.Kinds[:]
 	}
 	for _, kind := range kinds {
-		pool, err := ants.NewPool(p.opts.Writers)
+		writers := p.tuning().Writers
+		pool, err := ants.NewPool(writers)
 		if err != nil {
 			stop()
-			return fmt.Errorf("pool of %d writers: %w", p.opts.Writers, err)
+			return fmt.Errorf("pool of %d writers: %w", writers, err)
 		}
+		p.pools = append(p.pools, pool)
 		c := &consumer{Persist: p, kind: kind, writers: pool, stopped: make(map[order.Partition]bool)}
 		p.running.Go(func() {
 			defer pool.Release()

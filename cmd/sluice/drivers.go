@@ -41,7 +41,8 @@ func (d *drivers) validate(c *configs.Config) error {
 	}
 	check(c.Stock.Driver == "memstock", "stock.driver must be memstock, not %q", c.Stock.Driver)
 	check(c.Queue.Driver == "sqlitequeue", "queue.driver must be sqlitequeue, not %q", c.Queue.Driver)
-	check(c.Stock.Driver != "memstock" || c.Engine.InFlight == 1, "engine.in_flight must be 1 with memstock, not %d", c.Engine.InFlight)
+	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
+		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
 	return errors.Join(append(errs, validateStore(c))...)
 }
 
