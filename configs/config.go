@@ -95,7 +95,8 @@ func (c *Config) Validate() error {
 // GatewayOptions are the public listener's options, with the secrets and with what other sections say.
 func (c *Config) GatewayOptions(s *Secrets) gateway.Options {
 	o := c.Gateway
-	o.JWTSecrets, o.ServiceTokens, o.MaxQueueAge = []string{s.JWT}, []string{s.ServiceToken}, c.Engine.MaxQueueAge
+	o.JWTSecrets = append([]string{s.JWT}, s.JWTOthers...)
+	o.ServiceTokens, o.MaxQueueAge = []string{s.ServiceToken}, c.Engine.MaxQueueAge
 	return o
 }
 

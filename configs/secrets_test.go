@@ -3,6 +3,8 @@ package configs_test
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +33,7 @@ func TestSecretsAreGeneratedOnce(t *testing.T) {
 		t.Errorf("weak secrets: %+v", first)
 	}
 	second, err := c.LoadSecrets(nil, true)
-	if err != nil || *second != *first {
+	if err != nil || !reflect.DeepEqual(second, first) {
 		t.Errorf("secrets changed: %+v, %v, want %+v", second, err, first)
 	}
 	env := []string{"SLUICE_OPS_TOKEN=from-the-environment"}
@@ -55,6 +57,25 @@ func TestSecretFiles(t *testing.T) {
 	}
 }
 
+// A key is rolled out behind the one that signs, then goes in front of it, then stays alone.
+func TestSeveralJWTSecrets(t *testing.T) {
+	t.Parallel()
+	first, second := strings.Repeat("1", 32), strings.Repeat("2", 40)
+	file := write(t, "jwt", first+"\n"+second+"\n")
+	for _, c := range []struct{ set, env string }{
+		{"secrets.jwt_secret_file=" + file, ""}, {"log.level=info", "SLUICE_JWT_SECRET=" + first + "," + second},
+	} {
+		config, err := load(configs.Source{Set: []string{c.set, "data_dir=" + t.TempDir()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := config.LoadSecrets([]string{c.env}, true)
+		if err != nil || s.JWT != first || !slices.Equal(config.GatewayOptions(s).JWTSecrets, []string{first, second}) {
+			t.Errorf("%v: %+v, %v", c, s, err)
+		}
+	}
+}
+
 func TestSecretMistakes(t *testing.T) {
 	t.Parallel()
 	empty := write(t, "empty", "\n")
@@ -65,6 +86,8 @@ func TestSecretMistakes(t *testing.T) {
 		{"ops.listen=:81", "", "ops.listen is :81, which other machines can reach"},
 		{"gateway.listen=192.168.1.1:80", "SLUICE_JWT_SECRET=0123456789abcdef0123456789abcdef", "set SLUICE_OPS_TOKEN, SLUICE_SERVICE_TOKEN"},
 		{"log.level=info", "SLUICE_JWT_SECRET=short", "SLUICE_JWT_SECRET must have at least 32 characters"},
+		{"log.level=info", "SLUICE_JWT_SECRET=0123456789abcdef0123456789abcdef,short", "SLUICE_JWT_SECRET must have at least 32 characters"},
+		{"log.level=info", "SLUICE_JWT_SECRET=,", "SLUICE_JWT_SECRET holds no secret"},
 		{"log.level=info", "SLUICE_OPS_TOKEN=with a space in it here", "SLUICE_OPS_TOKEN must be visible ASCII"},
 		{"secrets.ops_token_file=/nowhere", "", "secrets.ops_token_file: open /nowhere"},
 		{"secrets.ops_token_file=" + empty, "", "is empty"},

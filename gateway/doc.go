@@ -8,6 +8,12 @@
 // are appended to a pooled buffer. An order for an offer that is known to be sold out, without a key, is refused before
 // its body is parsed.
 //
+// # Limits
+//
+// Every request asks, in this order, the limits per address and of all requests, before anything else; the limit per user
+// once the user is known; the limit per offer when the order is about to go to the engine. Lines of a batch ask those of
+// all requests, user and offer. A refusal is 429 with the limit's name, had no effect, and takes nothing from any limit.
+//
 // # Bounds
 //
 //	connections    Options.ConnectionsMax, and per address ConnectionsPerIPMax
@@ -16,12 +22,15 @@
 //	               More are 503 overloaded at once; each ends after Tuning.ReadDeadline
 //	waiters        Options.WaitersMax requests with ?wait; more are answered without waiting
 //	placing        bounded by the engine
+//	limits         up to 10^7 addresses, users and 10^6 offers of 32 bytes; nothing while they are off
+//	tokens         up to 262,144 that public keys have verified are remembered
 //
 // # Goroutines
 //
 //	serve          the listener; ends with Close
 //	a connection   one each, made by fasthttp; Close waits for them
 //	waiter hub     one per user shard that has waiters, at most; ends when the last waiter has gone
+//	watchKeys      one if there is a file of public keys; looks once a second whether it has changed; ends with Close
 //	watchParked    one; reads once a second whether accepted orders are parked; ends with Close
 //
 // # Shutdown

@@ -59,6 +59,7 @@ type Gateway struct {
 	tuned    atomic.Pointer[Tuning]
 	deps     Deps
 	tokens   *tokens
+	keyFile  *keyFile // nil: no public keys
 	limiters *limiters
 	server   *fasthttp.Server
 	hub      *hub
@@ -72,13 +73,13 @@ type Gateway struct {
 	listener  net.Listener
 	parked    atomic.Bool // accepted orders may be parked: their ids read as pending whatever their age
 	warnedAt  atomic.Int64
-	goroutine sync.WaitGroup // serve, watchParked
+	goroutine sync.WaitGroup // serve, watchParked, watchKeys
 	stop      context.CancelFunc
 }
 
 // New returns a gateway that does nothing until Start. Options are validated by who loads them.
 func New(o Options, d Deps) *Gateway {
-	g := &Gateway{opts: o, deps: d, tokens: newTokens(o.JWTSecrets), limiters: newLimiters(o.TrustedProxies), seed: rand.Uint64()}
+	g := &Gateway{opts: o, deps: d, tokens: newTokens(&o), limiters: newLimiters(o.TrustedProxies), seed: rand.Uint64()}
 	g.tuned.Store(&o.Tuning)
 	g.hub = newHub(d.Orders, o.WaitersMax, d.Log)
 	g.reads = make([]chan struct{}, d.Orders.Shards())
@@ -101,8 +102,16 @@ func (g *Gateway) Tune(t Tuning) error {
 	return nil
 }
 
-// Start listens and serves. It returns once the listener is open; ctx bounds only that.
+// Start reads the public keys, listens and serves. It returns once the listener is open; ctx bounds only that.
 func (g *Gateway) Start(ctx context.Context) error {
+	if g.opts.PublicKeysFile != "" {
+		g.keyFile = &keyFile{path: g.opts.PublicKeysFile, log: g.deps.Log}
+		set, err := g.keyFile.read()
+		if err != nil {
+			return err
+		}
+		g.tokens.keys.Store(set)
+	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", g.opts.Listen)
 	if err != nil {
@@ -112,6 +121,9 @@ func (g *Gateway) Start(ctx context.Context) error {
 	var watch context.Context
 	watch, g.stop = context.WithCancel(context.Background())
 	g.goroutine.Go(func() { g.watchParked(watch) })
+	if g.keyFile != nil {
+		g.goroutine.Go(func() { g.watchKeys(watch) })
+	}
 	g.goroutine.Go(func() {
 		if err := g.server.Serve(&boundedListener{Listener: l, g: g}); err != nil && !errors.Is(err, net.ErrClosed) {
 			g.deps.Log.Error("the public listener has failed", "error", err)
@@ -159,6 +171,18 @@ func (g *Gateway) watchParked(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(time.Second):
+		}
+	}
+}
+
+// watchKeys looks once a second whether the file of public keys has changed.
+func (g *Gateway) watchKeys(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+			g.keyFile.reread(g.tokens)
 		}
 	}
 }

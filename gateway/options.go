@@ -18,6 +18,13 @@ type Options struct {
 	// JWTSecrets are the HMAC keys that users' tokens may be signed with, 32 bytes each at least. A new key is rolled
 	// out by putting it behind the old one, then in front, then removing the old one.
 	JWTSecrets []string `koanf:"-"`
+	// PublicKeysFile is a file with public keys that users' tokens may be signed with too: a JWKS, or PEM. It is read at
+	// Start, and again when it changes: a file that is not right then is logged, and the former keys stay. Empty: none.
+	PublicKeysFile string `koanf:"public_keys_file"`
+	// TokenIssuer and TokenAudience are the `iss`, and one of the `aud`, that tokens signed for a public key must have;
+	// empty: any.
+	TokenIssuer   string `koanf:"token_issuer"`
+	TokenAudience string `koanf:"token_audience"`
 	// ServiceTokens are the bearer tokens of the shop's own servers, 16 characters at least. They may act for any user.
 	ServiceTokens []string `koanf:"-"`
 	// MaxQueueAge is how long an accepted order may wait for its record: an order id that is younger and not stored

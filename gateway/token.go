@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"hash"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -16,16 +18,21 @@ import (
 	"sluice/engine/order"
 )
 
-// tokens verifies users' tokens: JWT, HS256 only, with `exp`, an optional `nbf`, and `sub`, a user id in decimal. It is
-// safe for concurrent use.
+// tokens verifies users' tokens: JWT with `exp`, an optional `nbf`, and `sub`, a user id in decimal; HS256 with one of
+// the secrets, or RS256, ES256 and EdDSA with one of the public keys. The algorithm chooses between secrets and public
+// keys, `kid` among the public keys, and a key verifies its own algorithm only. It is safe for concurrent use.
 //
 // A token as everybody writes them, with exactly the header {"alg":"HS256","typ":"JWT"} and a small flat payload, is
-// checked here without an allocation; any other goes to golang-jwt. Both accept the same tokens. Verified tokens are not
-// remembered: a look into a shared table costs about as much as the check.
+// checked here without an allocation; any other goes to golang-jwt. Both accept the same tokens. Tokens of
+// public keys are remembered until they expire or the keys change, those of secrets are not: a look into a shared table
+// costs about as much as their check.
 type tokens struct {
 	macs   []*sync.Pool // of *mac, one pool per key: making a keyed hash costs more than using it
 	parser *jwt.Parser
 	set    jwt.VerificationKeySet
+
+	public *jwt.Validator // of the claims of tokens that public keys have signed, beside those of all tokens
+	keys   atomic.Pointer[keySet]
 }
 
 const (
@@ -35,9 +42,18 @@ const (
 	signatureSize        = 43                                     // bytes of base64
 )
 
-func newTokens(secrets []string) *tokens {
-	t := &tokens{parser: jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}), jwt.WithExpirationRequired())}
-	for _, secret := range secrets {
+func newTokens(o *Options) *tokens {
+	t := &tokens{parser: jwt.NewParser(jwt.WithValidMethods([]string{"HS256", "RS256", "ES256", "EdDSA"}), jwt.WithExpirationRequired())}
+	t.keys.Store(&keySet{})
+	var claims []jwt.ParserOption
+	if o.TokenIssuer != "" {
+		claims = append(claims, jwt.WithIssuer(o.TokenIssuer))
+	}
+	if o.TokenAudience != "" {
+		claims = append(claims, jwt.WithAudience(o.TokenAudience))
+	}
+	t.public = jwt.NewValidator(claims...)
+	for _, secret := range o.JWTSecrets {
 		key := []byte(secret)
 		t.macs = append(t.macs, &sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }})
 		t.set.Keys = append(t.set.Keys, key)
@@ -65,7 +81,7 @@ func (t *tokens) verify(token []byte, now time.Time) (order.UserID, bool) {
 	payload, signature := token[head+1:tail], token[tail+1:]
 	if h := token[:head]; string(h) != tokenHeader && string(h) != tokenHeaderTypeFirst ||
 		len(payload) > payloadMax || len(signature) != signatureSize {
-		return t.slow(token)
+		return t.remembered(token, now)
 	}
 	if !t.signed(token[:tail], signature) {
 		return 0, false
@@ -85,18 +101,55 @@ func (t *tokens) verify(token []byte, now time.Time) (order.UserID, bool) {
 	return c.user, c.user != 0
 }
 
+// remembered is slow, but once only for each token that a public key has signed.
+func (t *tokens) remembered(token []byte, now time.Time) (order.UserID, bool) {
+	keys := t.keys.Load()
+	if len(keys.keys) == 0 {
+		return t.slow(token)
+	}
+	sum := tokenSum(sha256.Sum256(token))
+	if user, ok := keys.verified.get(&sum, now.Unix()); ok {
+		return user, true
+	}
+	parsed, user, ok := t.parse(token, keys)
+	if !ok || parsed.Method == jwt.SigningMethodHS256 {
+		return user, ok
+	}
+	if exp, err := parsed.Claims.GetExpirationTime(); err == nil {
+		keys.verified.put(&sum, verifiedToken{user, exp.Unix()})
+	}
+	return user, true
+}
+
 // slow is golang-jwt's opinion.
 func (t *tokens) slow(token []byte) (order.UserID, bool) {
-	parsed, err := t.parser.Parse(string(token), func(*jwt.Token) (any, error) { return t.set, nil })
-	if err != nil {
-		return 0, false
+	_, user, ok := t.parse(token, t.keys.Load())
+	return user, ok
+}
+
+func (t *tokens) parse(token []byte, keys *keySet) (parsed *jwt.Token, user order.UserID, ok bool) {
+	parsed, err := t.parser.Parse(string(token), func(p *jwt.Token) (any, error) {
+		switch _, critical := p.Header["crit"]; {
+		case critical:
+			return nil, errCritical
+		case p.Method == jwt.SigningMethodHS256:
+			return t.set, nil
+		}
+		return keys.candidates(p.Header, p.Method.Alg()), nil
+	})
+	if err != nil || parsed.Method != jwt.SigningMethodHS256 && t.public.Validate(parsed.Claims) != nil {
+		return nil, 0, false
 	}
 	sub, err := parsed.Claims.GetSubject()
 	if err != nil {
-		return 0, false
+		return nil, 0, false
 	}
-	return parseUser([]byte(sub))
+	user, ok = parseUser([]byte(sub))
+	return parsed, user, ok
 }
+
+// errCritical refuses what RFC 7515 wants refused by whoever does not know it: nothing of that kind is known here.
+var errCritical = errors.New("the header has crit")
 
 func parseUser(sub []byte) (order.UserID, bool) {
 	if len(sub) > 19 {

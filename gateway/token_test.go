@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func usualToken(t testing.TB, payload string) string {
 
 func TestTokenVerdicts(t *testing.T) {
 	t.Parallel()
-	tok := newTokens([]string{testSecret, testOldSecret})
+	tok := newTokens(&Options{JWTSecrets: []string{testSecret, testOldSecret}})
 	const year2100 = `"exp":4102444800`
 	good := usualToken(t, `{"sub":"42",`+year2100+`}`)
 	dot := strings.LastIndexByte(good, '.')
@@ -75,6 +76,7 @@ func TestTokenVerdicts(t *testing.T) {
 		"leading zero":         {usualToken(t, `{"sub":"42","exp":04102444800}`), 0},
 		"alg none":             {rawToken(t, `{"alg":"none","typ":"JWT"}`, `{"sub":"42",`+year2100+`}`, testSecret), 0},
 		"alg none, unsigned":   {base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + good[36:dot] + ".", 0},
+		"crit":                 {rawToken(t, `{"alg":"HS256","crit":["b64"],"b64":true}`, `{"sub":"42",`+year2100+`}`, testSecret), 0},
 		"alg HS512":            {hs512(t), 0},
 		"no signature":         {good[:dot+1], 0},
 		"signature cut":        {good[:len(good)-1], 0},
@@ -108,7 +110,7 @@ func hs512(t *testing.T) string {
 
 // The usual tokens must not need golang-jwt, nor memory.
 func TestTokenQuickTakesUsual(t *testing.T) {
-	tok := newTokens([]string{testSecret})
+	tok := newTokens(&Options{JWTSecrets: []string{testSecret}})
 	tok.parser, tok.set = nil, jwt.VerificationKeySet{} // slow would crash
 	for _, token := range []string{
 		MintToken(testSecret, 42, time.Now().Add(time.Hour)),
@@ -136,19 +138,33 @@ func FuzzToken(f *testing.F) {
 	f.Add(`{"alg":"HS256","typ":"JWT"}`, `{"sub":"4\u0032","sub":"1","exp":1e9,"nbf":0}`, byte(0))
 	f.Add(`{"alg":"HS256","typ":"JWT"}`, `{"sub":"42","exp":4102444800}`, byte(1))
 	f.Add(MintToken(testSecret, 42, time.Unix(4102444800, 0)), "", byte(2))
-	tok := newTokens([]string{testSecret, testOldSecret})
+	for _, alg := range publicAlgorithms {
+		f.Add(sign(f, alg, kid("kid-"+alg), nil), "", byte(2))
+		f.Add(`{"alg":"`+alg+`","kid":"kid-`+alg+`"}`, `{"sub":"42","exp":4102444800}`, byte(3))
+	}
+	f.Add(`{"alg":"HS256","kid":"kid-RS256","crit":["exp"]}`, `{"sub":"42","exp":4102444800}`, byte(4))
+	tok := tokensOf(f, allKeys(f), func(o *Options) { o.JWTSecrets = []string{testSecret, testOldSecret} })
+	public := string(pemOf(f, "RS256"))
 	f.Fuzz(func(t *testing.T, header, payload string, how byte) {
 		token := header
-		switch how % 3 {
+		switch how % 5 {
 		case 0:
 			token = rawToken(t, header, payload, testSecret)
 		case 1:
 			token = rawToken(t, header, payload, testOldSecret)
 			token = token[:len(token)-1] // the last character carries unused bits
 			token += string("ABCDEFGHabcdefgh0123"[len(payload)%20])
+		case 3:
+			text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+			token = text + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(testKeys()["EdDSA"].(ed25519.PrivateKey), []byte(text)))
+		case 4:
+			token = rawToken(t, header, payload, public)
 		}
 		now := time.Now()
 		user, ok := tok.verify([]byte(token), now)
+		if ok && how%5 == 4 {
+			t.Fatalf("%q: a public key was taken for a secret", token)
+		}
 		slow, okSlow := tok.slow([]byte(token))
 		if ok != okSlow || user != slow {
 			if time.Since(now) > time.Second {
@@ -160,7 +176,7 @@ func FuzzToken(f *testing.F) {
 }
 
 func BenchmarkToken(b *testing.B) {
-	tok := newTokens([]string{testSecret})
+	tok := newTokens(&Options{JWTSecrets: []string{testSecret}})
 	token := []byte(MintToken(testSecret, 800_000_000, time.Now().Add(time.Hour)))
 	now := time.Now()
 	b.ReportAllocs()
@@ -172,7 +188,7 @@ func BenchmarkToken(b *testing.B) {
 }
 
 func BenchmarkTokenGolangJWT(b *testing.B) {
-	tok := newTokens([]string{testSecret})
+	tok := newTokens(&Options{JWTSecrets: []string{testSecret}})
 	token := []byte(MintToken(testSecret, 800_000_000, time.Now().Add(time.Hour)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -99,7 +99,7 @@ func TestOfferImport(t *testing.T) {
 // TestCommandMistakes is what people get wrong on the command line, and the words that must help them.
 func TestCommandMistakes(t *testing.T) {
 	t.Parallel()
-	empty := "data_dir=" + t.TempDir()
+	empty, other := "data_dir="+t.TempDir(), "data_dir="+t.TempDir()
 	running, _ := open(t, t.TempDir())
 	for _, c := range []struct {
 		server *shop
@@ -118,6 +118,11 @@ func TestCommandMistakes(t *testing.T) {
 		{nil, "check --set store.dialect=mysql", "is not a MySQL data source name"},
 		{nil, "check --set store.dialect=mysql --set store.shards=u:p@tcp(h)/d", "entry 0 holds a password"},
 		{nil, "check --set store.dialect=mysql --set store.shards=u@tcp(h)/", "entry 0 names no database"},
+		{nil, "check --set gateway.public_keys_file=/nowhere", "gateway.public_keys_file /nowhere: open"},
+		{nil, "serve --set gateway.public_keys_file=cli_test.go --set gateway.listen=127.0.0.1:0 --set ops.listen=127.0.0.1:0 --set " + other,
+			"neither a JWKS nor public keys in PEM"},
+		{nil, "check --set gateway.limits.user.rate=1e9", "gateway: limits.user: rate must be 0 (no limit), or 0.001 to 10000000 a second"},
+		{nil, "check --set gateway.trusted_proxies=10.0.0.1", "gateway.trusted_proxies entry 0 must be a valid prefix"},
 		{nil, "check --set store.shards=a.db,a.db", "names one shard twice"},
 		{nil, "check --set store.shards=", "store.shards must name at least one shard"},
 		{nil, "check --set store.virtual_shards=1,2", "must be empty or have 256 entries"},

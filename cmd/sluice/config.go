@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/configs"
+	"sluice/gateway"
 )
 
 func newConfig(s *settings) *cobra.Command {
@@ -72,6 +73,11 @@ func newCheck(s *settings) *cobra.Command {
 			}
 			if _, err := c.LoadSecrets(os.Environ(), false); err != nil {
 				return err
+			}
+			if c.Gateway.PublicKeysFile != "" {
+				if err := gateway.CheckPublicKeys(c.Gateway.PublicKeysFile); err != nil {
+					return err
+				}
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d settings, %s\n", len(c.Fields()), sources(c))
 			return err
