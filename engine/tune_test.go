@@ -22,6 +22,10 @@ func TestSellingIsSwitchedOff(t *testing.T) {
 	o := w.offer(10, 0)
 	first := w.place(o, 1, "k")
 	w.wantVerdict(first, Placed)
+	w.await("an empty outbox", func() bool {
+		snap, _, err := w.engine.Snapshot(t.Context(), w.flash())
+		return err == nil && snap.Batches == 0
+	})
 	w.tune(func(t *Tuning) { t.Selling = []order.Kind{order.Normal} })
 	w.wantVerdict(w.place(o, 2, "k"), NotReady)
 	w.wantVerdict(w.place(o, 2, ""), NotReady)
@@ -73,4 +77,53 @@ func TestInFlightFollowsTheTuning(t *testing.T) {
 		}
 	}
 	w.agree(o, int64(user))
+}
+
+// A batch takes as many orders as the tuning says.
+func TestBatchesFollowTheTuning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	o := w.offer(1000, 0)
+	for _, c := range []struct{ most, batches int64 }{{1000, 1}, {10, 10}} {
+		w.tune(func(t *Tuning) { t.BatchOrdersMax = int(c.most) })
+		before := w.engine.Stats().Batches
+		w.placeAll(100, func(_ int, t *Ticket) { buy(t, o.ID) })
+		if got := w.engine.Stats().Batches - before; got != c.batches {
+			t.Errorf("100 orders went in %d batches of at most %d", got, c.most)
+		}
+	}
+}
+
+// What was not confirmed is published again when it is as old as the tuning says.
+func TestRelayFollowsTheTuning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	o := w.offer(10, 0)
+	w.tune(func(t *Tuning) { t.RelayAfter = time.Hour })
+	w.queue.onPublish(func(*order.Message) error { return errPlanted })
+	w.wantVerdict(w.place(o, 1, "a"), Unknown)
+	w.queue.onPublish(nil)
+	<-time.After(1500 * time.Millisecond)
+	if n := w.engine.Stats().Relayed; n != 0 {
+		t.Fatalf("%d batches relayed within seconds, not after an hour", n)
+	}
+	w.tune(func(t *Tuning) { t.RelayAfter = time.Second })
+	w.await("the relay", func() bool { return w.engine.Stats().Relayed == 1 })
+	w.agree(o, 1)
+}
+
+// Fast stock is counted anew at the age that the tuning says.
+func TestRebuildFollowsTheTuning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	o := w.offer(10, 0)
+	w.wantVerdict(w.place(o, 1, "a"), Placed)
+	before := w.part().session.Load().epoch
+	tuning := *w.engine.tuning()
+	tuning.RebuildEvery = time.Millisecond // less than whoever loads a configuration allows
+	w.engine.tuned.Store(&tuning)
+	w.await("a rebuild", func() bool { s := w.part().session.Load(); return s != nil && s.epoch > before })
+	w.tune(func(t *Tuning) { t.RebuildEvery = time.Hour })
+	w.awaitOpen()
+	w.agree(o, 1)
 }

@@ -48,7 +48,7 @@ func newLineOf(t *testing.T, flash int) *line {
 	check(t, err)
 	t.Cleanup(func() { _ = l.queue.Close() })
 	made, err := l.store.CreateOffers(ctx, []order.Offer{{Shop: 1, SKU: "sku", Title: "A thing", Kind: order.Flash,
-		UnitPrice: 990, Currency: "CNY", Total: 1000, Limit: 5}})
+		UnitPrice: 990, Currency: "CNY", Total: 10_000, Limit: 5}})
 	check(t, err)
 	l.offer = made[0]
 	l.epoch = l.begin(0)

@@ -3,7 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,6 +62,54 @@ func effective(c *configs.Config) map[string]any {
 	masked := "********"
 	return map[string]any{"settings": list,
 		"secrets": map[string]string{"jwt_secret": masked, "ops_token": masked, "service_token": masked}}
+}
+
+func newReload(s *settings) *cobra.Command {
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have a running server read its configuration again",
+		Long: "Have a running server read its configuration again, from where it came from at its start: the file of its own -c, its\n" +
+			"environment and its --set flags. Hot settings take effect at once. If anything is wrong, or a fixed setting differs,\n" +
+			"nothing changes.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := newClient(s)
+			if err != nil {
+				return err
+			}
+			path := "/ops/reload"
+			if dry {
+				path += "?dry_run=1"
+			}
+			answer, err := c.call(cmd.Context(), http.MethodPost, path, nil)
+			if err != nil {
+				return err
+			}
+			var out Reloaded
+			if err := json.Unmarshal(answer, &out); err != nil {
+				return err
+			}
+			return out.text(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would change, and change nothing")
+	return cmd
+}
+
+// text writes what changed for people.
+func (r *Reloaded) text(w io.Writer) error {
+	var b strings.Builder
+	for _, c := range r.Changes {
+		b.WriteString(c.String() + "\n")
+	}
+	verb := "in force"
+	if r.DryRun {
+		verb = "in force, nothing was changed"
+	}
+	fmt.Fprintf(&b, "%d settings differ; generation %d is %s\n", len(r.Changes), r.Generation, verb)
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func newCheck(s *settings) *cobra.Command {

@@ -52,7 +52,9 @@ func (s *Server) fixedMetrics(m *exposition) {
 		m.counter("sluice_orders_stored_total", st.Stored)
 		m.counters("sluice_orders_rejected_total", "by", map[string]int64{"cut": st.RejectedCut, "guard": st.RejectedGuard})
 	}
-	m.gauge("sluice_config_generation", 1)
+	_, config := s.configState()
+	m.gauge("sluice_config_generation", float64(config.Generation))
+	m.counter("sluice_config_reloads_refused_total", int64(config.Failures))
 	m.gauge("sluice_ready", flag(len(s.missing()) == 0))
 }
 

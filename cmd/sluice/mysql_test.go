@@ -5,15 +5,16 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
 )
 
-// TestMySQL runs an order's life on MySQL shards; the stock and the queue stay embedded.
-func TestMySQL(t *testing.T) {
-	t.Parallel()
+// onMySQL makes two databases and returns them and the settings of a server with these shards.
+func onMySQL(t *testing.T) (shards []*sql.DB, set []string) {
+	t.Helper()
 	server := os.Getenv("SLUICE_TEST_MYSQL")
 	if server == "" {
 		if os.Getenv("SLUICE_CI") == "1" {
@@ -32,7 +33,7 @@ func TestMySQL(t *testing.T) {
 	t.Cleanup(func() { _ = db.Close() })
 	password := dsn.Passwd
 	dsn.Passwd = ""
-	var shards []string
+	var names []string
 	for range 2 {
 		dsn.DBName = "sluice_test_" + strings.ToLower(rand.Text())
 		if _, err := db.Exec("CREATE DATABASE " + dsn.DBName); err != nil {
@@ -44,13 +45,27 @@ func TestMySQL(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		shards = append(shards, dsn.FormatDSN())
+		names = append(names, dsn.FormatDSN())
+		own := dsn.Clone()
+		own.Passwd = password
+		shard, err := sql.Open("mysql", own.FormatDSN())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = shard.Close() })
+		shards = append(shards, shard)
 	}
 	file := t.TempDir() + "/password"
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	set := []string{"store.dialect=mysql", "store.shards=" + strings.Join(shards, ","), "secrets.store_password_file=" + file}
+	return shards, []string{"store.dialect=mysql", "store.shards=" + strings.Join(names, ","), "secrets.store_password_file=" + file}
+}
+
+// TestMySQL runs an order's life on MySQL shards; the stock and the queue stay embedded.
+func TestMySQL(t *testing.T) {
+	t.Parallel()
+	_, set := onMySQL(t)
 	dir := t.TempDir()
 	s, stop := open(t, dir, set...)
 	s.set = set
@@ -68,4 +83,63 @@ func TestMySQL(t *testing.T) {
 	s.remaining(offer, "93")
 	s.must(200, "GET", s.gateway+"/v1/orders/"+id, s.token(1), "")
 	s.audited(true)
+}
+
+// A user shard that hangs is taken for down as soon as the setting says, also after a reload.
+func TestRecordTimeoutOnMySQL(t *testing.T) {
+	t.Parallel()
+	shards, set := onMySQL(t)
+	file := filepath.Join(t.TempDir(), "sluice.yaml")
+	if err := os.WriteFile(file, []byte("persist: {record_timeout: 1m}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-c", file}
+	for _, s := range set {
+		args = append(args, "--set", s)
+	}
+	r := &reloading{process: spawn(t, t.TempDir(), args...), file: file}
+	r.set = set
+	c, _ := config(t, r.dir, set...)
+	var err error
+	if r.secrets, err = c.LoadSecrets(nil, false); err != nil {
+		t.Fatal(err)
+	}
+	r.reloaded(200, "persist: {record_timeout: 100ms}\n")
+	var locks []*sql.Conn
+	for _, db := range shards {
+		conn, err := db.Conn(t.Context())
+		if err == nil {
+			_, err = conn.ExecContext(t.Context(), "LOCK TABLES orders WRITE")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() }) // which unlocks
+		locks = append(locks, conn)
+	}
+	offer := r.offer("normal", 10, 0)
+	a := r.must(202, "POST", r.gateway+"/v1/orders", r.token(1), line(offer, 1))
+	if !await(func() bool { return r.parked() == "1" }) {
+		t.Fatalf("%s orders were parked", r.parked())
+	}
+	for _, conn := range locks {
+		if _, err := conn.ExecContext(t.Context(), "UNLOCK TABLES"); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	r.must(200, "GET", r.gateway+"/v1/orders/"+a.field("id")+"?wait=10", r.token(1), "")
+	r.audited(true)
+}
+
+// parked is the number of orders that the server has parked.
+func (s *shop) parked() string {
+	s.t.Helper()
+	a := s.must(200, "GET", s.ops+"/metrics", s.secrets.OpsToken, "")
+	for line := range strings.Lines(string(a.body)) {
+		if value, ok := strings.CutPrefix(line, "sluice_persist_parked_total "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "no"
 }

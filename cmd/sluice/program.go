@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"sluice/configs"
 	"sluice/engine"
 	"sluice/engine/order"
 	"sluice/engine/stock"
@@ -25,7 +26,8 @@ func (s *Server) program() ops.Program {
 		Stats:     s.stats,
 		Stock:     s.fastStock,
 		Rebuild:   s.rebuild,
-		Config:    func() any { return effective(s.config) },
+		Config:    s.effective,
+		Reload:    s.reload,
 		Metrics:   s.metrics,
 		Missing:   s.missing,
 	}
@@ -155,12 +157,51 @@ func (s *Server) rebuild(ctx context.Context, named []order.Partition) error {
 	return nil
 }
 
+// configState is the configuration in force and what is known of reloads.
+func (s *Server) configState() (*configs.Config, ReloadState) {
+	if r := s.reloader.Load(); r != nil {
+		return r.config()
+	}
+	return s.config, ReloadState{Generation: 1, Hash: s.config.Hash(), Since: s.began}
+}
+
+// effective is the configuration in force for the ops listener.
+func (s *Server) effective() any {
+	c, state := s.configState()
+	shown := effective(c)
+	shown["generation"], shown["hash"] = state.Generation, state.Hash
+	return shown
+}
+
+// reload reads the configuration again for the ops listener.
+func (s *Server) reload(dry bool) (any, error) {
+	r := s.reloader.Load()
+	if r == nil {
+		return nil, &ops.Problem{Status: 503, Code: "not_ready", Detail: "the server is starting"}
+	}
+	out, err := r.reload("the ops listener", dry)
+	var fixed *configs.FixedError
+	switch {
+	case errors.As(err, &fixed):
+		p := &ops.Problem{Status: 409, Code: "fixed_setting", Detail: "Nothing was changed: restart the server for these settings."}
+		for _, c := range fixed.Changes {
+			p.Errors = append(p.Errors, ops.FieldProblem{Pointer: c.Path, Detail: fmt.Sprintf("is fixed: %v -> %v", c.Old, c.New)})
+		}
+		return nil, p
+	case err != nil:
+		return nil, &ops.Problem{Status: 422, Code: "invalid_configuration", Detail: "Nothing was changed. " + err.Error()}
+	}
+	return out, nil
+}
+
 // stats is one snapshot of every stage.
 func (s *Server) stats() any {
 	all := map[string]any{
 		"version": version, "commit": commit(), "go": runtime.Version(), "uptime_seconds": time.Since(s.began).Seconds(),
 		"missing": s.missing(),
 	}
+	_, state := s.configState()
+	all["config"] = plain(reflect.ValueOf(state))
 	for name, report := range s.stages() {
 		all[name] = plain(reflect.ValueOf(report()))
 	}

@@ -38,7 +38,7 @@ func newServe(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cmd, c, d, demo)
+			return serve(cmd, s, c, d, demo)
 		},
 	}
 	cmd.Flags().StringVar(&role, "role", "all", "the stages that this process runs: all")
@@ -48,12 +48,18 @@ func newServe(s *settings) *cobra.Command {
 }
 
 // serve runs the server until the command's context ends.
-func serve(cmd *cobra.Command, c *configs.Config, d *drivers, demo bool) error {
+func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo bool) error {
 	tuneRuntime(&c.Runtime)
-	log := newLog(&c.Log, cmd.ErrOrStderr())
+	level := new(slog.LevelVar)
+	level.Set(c.Log.Level)
+	log := newLog(c.Log.Format, level, cmd.ErrOrStderr())
 	ctx := cmd.Context()
 	server := NewServer(c, d, os.Environ(), log)
+	server.level = level
 	err := server.Start(ctx)
+	if err == nil {
+		err = server.watchConfig(s, log)
+	}
 	if err == nil {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ready gateway=%s ops=%s\n", server.gateway.Addr(), server.ops.Addr())
 	}
@@ -69,9 +75,9 @@ func serve(cmd *cobra.Command, c *configs.Config, d *drivers, demo bool) error {
 	return errors.Join(err, server.Close(stop))
 }
 
-func newLog(o *configs.Log, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: o.Level}
-	if strings.EqualFold(o.Format, "json") {
+func newLog(format string, level *slog.LevelVar, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if strings.EqualFold(format, "json") {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))

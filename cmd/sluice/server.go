@@ -50,13 +50,15 @@ type Server struct {
 	gateway   *gateway.Gateway
 
 	selling   atomic.Pointer[engine.Engine] // the engine, once it has started
+	reloader  atomic.Pointer[reloader]      // once the server serves, if its configuration can be read again
+	level     *slog.LevelVar                // of log
 	reporting sync.Mutex
 	reports   map[string]func() any // by stage: its snapshot
 }
 
 // NewServer returns a server that has opened nothing. environ is where secrets may come from.
 func NewServer(c *configs.Config, d *drivers, environ []string, log *slog.Logger) *Server {
-	return &Server{config: c, drivers: d, environ: environ, log: log, began: time.Now(), ids: order.NewIDs(nil),
+	return &Server{config: c, drivers: d, environ: environ, log: log, began: time.Now(), ids: order.NewIDs(nil), level: new(slog.LevelVar),
 		reports: map[string]func() any{}}
 }
 
@@ -111,6 +113,9 @@ func (s *Server) Close(ctx context.Context) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", name, err))
 		}
+	}
+	if r := s.reloader.Load(); r != nil {
+		r.close()
 	}
 	end("gateway", s.gateway != nil, func() error { return s.gateway.Close(ctx) })
 	end("engine", s.engine != nil, func() error { return s.engine.Close(ctx) })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"sluice/engine/order"
@@ -31,6 +32,19 @@ func (s *Server) stats(*http.Request) (int, any, error) {
 
 func (s *Server) config(*http.Request) (int, any, error) {
 	return http.StatusOK, s.program.Config(), nil
+}
+
+// reload reads the configuration again and brings it into force; with ?dry_run=1 it only says what would change.
+func (s *Server) reload(r *http.Request) (int, any, error) {
+	dry := false
+	if given := r.URL.Query().Get("dry_run"); given != "" {
+		var err error
+		if dry, err = strconv.ParseBool(given); err != nil {
+			return 0, nil, invalid("?dry_run must be 1 or 0")
+		}
+	}
+	out, err := s.program.Reload(dry)
+	return http.StatusOK, out, err
 }
 
 func (s *Server) metrics(*http.Request) (int, any, error) {

@@ -50,6 +50,7 @@ type Program struct {
 	Stock     func(ctx context.Context) ([]Stock, error)
 	Rebuild   func(ctx context.Context, partitions []order.Partition) error // none named: all
 	Config    func() any                                                    // secrets masked
+	Reload    func(dry bool) (any, error)                                   // reads the configuration again
 	Metrics   func(w io.Writer)
 	Missing   func() []string // what this process still waits for, in words; empty when it is ready
 }
@@ -157,6 +158,7 @@ func (s *Server) routes() http.Handler {
 	has("GET /ops/stock", p.Stock != nil, s.stock)
 	has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild)
 	has("GET /ops/config", p.Config != nil, s.config)
+	has("POST /ops/reload", p.Reload != nil, s.reload)
 	has("GET /metrics", p.Metrics != nil, s.metrics)
 	closed.HandleFunc("/debug/pprof/", pprof.Index)
 	closed.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
