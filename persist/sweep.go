@@ -48,6 +48,9 @@ func (p *Persist) sweepHome(ctx context.Context, home int) error {
 	p.parked[home].Store(false)
 	left := false
 	for shard := range p.down {
+		if err := p.store.UnparkStored(ctx, home, shard); err != nil {
+			left = true // its shard is down, or the next call says the same
+		}
 		for {
 			n, err := p.sweepShard(ctx, home, shard)
 			if err != nil {
