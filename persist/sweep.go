@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"sluice/engine/order"
 	"sluice/persist/store"
 )
 
@@ -81,12 +80,9 @@ func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) 
 	}
 	rows := make([]store.Row, len(parked))
 	for i := range parked {
-		o := &parked[i]
-		r := new(order.Record)
-		if _, err := order.DecodeRecord(o.Bytes, r); err != nil {
-			return 0, fmt.Errorf("parked order %s: %w", o.Order, err)
+		if rows[i], err = parked[i].Row(); err != nil {
+			return 0, err
 		}
-		rows[i] = store.Row{Record: r, Batch: o.Batch, Epoch: o.Epoch, Partition: o.Partition, Status: o.Status, Reason: o.Reason}
 	}
 	poison, err := p.recordAt(shard, rows)
 	if err != nil {

@@ -50,7 +50,8 @@ func (s *Server) fixedMetrics(m *exposition) {
 	if stages["persist"] != nil {
 		st := s.persist.Stats()
 		m.counter("sluice_orders_stored_total", st.Stored)
-		m.counters("sluice_orders_rejected_total", "by", map[string]int64{"cut": st.RejectedCut, "guard": st.RejectedGuard})
+		m.counters("sluice_orders_rejected_total", "by", map[string]int64{"cut": st.RejectedCut, "guard": st.RejectedGuard,
+			"operator": st.RejectedOperator})
 	}
 	m.gauge("sluice_config_generation", 1)
 	m.gauge("sluice_ready", flag(len(s.missing()) == 0))
