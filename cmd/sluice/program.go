@@ -21,6 +21,8 @@ func (s *Server) program() ops.Program {
 	return ops.Program{
 		Offers:    s.store,
 		Catalogue: catalogue{s},
+		Parked:    stuck{s.store, s},
+		Letters:   stuck{s.store, s},
 		Order:     s.store.Order,
 		Stats:     s.stats,
 		Stock:     s.fastStock,

@@ -199,11 +199,8 @@ func (in *offerInput) change() (store.OfferChange, error) {
 
 // page reads limit and cursor of a list.
 func page(r *http.Request) (limit int, after order.OfferID, err error) {
-	limit = 100
-	if text := r.URL.Query().Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > linesMax {
-			return 0, 0, invalid("limit must be 1 to 1000")
-		}
+	if limit, err = pageLimit(r, linesMax); err != nil {
+		return 0, 0, err
 	}
 	if text := r.URL.Query().Get("cursor"); text != "" {
 		id, ok := order.ParseID(text)
@@ -213,4 +210,17 @@ func page(r *http.Request) (limit int, after order.OfferID, err error) {
 		after = order.OfferID(id)
 	}
 	return limit, after, nil
+}
+
+// pageLimit reads the size of a page: 100 unless the query says another, up to most.
+func pageLimit(r *http.Request, most int) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return min(100, most), nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > most {
+		return 0, invalid(fmt.Sprintf("limit must be 1 to %d", most))
+	}
+	return limit, nil
 }

@@ -43,8 +43,10 @@ func (o *Options) Validate() error {
 // Program is the process as the listener sees it. All functions are called from many goroutines at once. Functions that
 // are nil answer 404: this role does not have them.
 type Program struct {
-	Offers    Offers                                                       // edits
-	Catalogue Catalogue                                                    // what this process sells; nil without an engine
+	Offers    Offers    // edits
+	Catalogue Catalogue // what this process sells; nil without an engine
+	Parked    Parked
+	Letters   Letters
 	Order     func(ctx context.Context, id order.ID) (*order.Order, error) // nil if it is not stored
 	Stats     func() any
 	Stock     func(ctx context.Context) ([]Stock, error)
@@ -153,6 +155,14 @@ func (s *Server) routes() http.Handler {
 	has("GET /ops/offers", p.Catalogue != nil, s.listOffers)
 	has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer)
 	has("GET /ops/orders/{id}", p.Order != nil, s.getOrder)
+	has("GET /ops/parked", p.Parked != nil, s.listParked)
+	has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked)
+	has("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked)
+	has("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked)
+	has("GET /ops/deadletters", p.Letters != nil, s.listLetters)
+	has("GET /ops/deadletters/{id}", p.Letters != nil, s.getLetter)
+	has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter)
+	has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter)
 	has("GET /ops/stats", p.Stats != nil, s.stats)
 	has("GET /ops/stock", p.Stock != nil, s.stock)
 	has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild)
