@@ -21,6 +21,7 @@ func (s *Server) metrics(w io.Writer) {
 	for _, stage := range slices.Sorted(maps.Keys(stages)) {
 		m.stage("sluice_"+stage+"_", reflect.ValueOf(stages[stage]()))
 	}
+	m.gauge("process_resident_memory_bytes", float64(residentBytes()))
 	m.gauge("process_start_time_seconds", float64(s.began.UnixMilli())/1000)
 	m.runtime()
 }

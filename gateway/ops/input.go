@@ -15,11 +15,9 @@ import (
 	"sluice/persist/store"
 )
 
-// bodyMax bounds the body of one offer, batchMax that of many; both in bytes.
 const (
-	bodyMax  = 16 << 10
-	batchMax = 1 << 20
-	linesMax = 1000
+	bodyMax = 16 << 10 // bytes of one offer
+	pageMax = 1000     // entries of a page
 )
 
 // offerInput is an offer as it is sent: fields that are absent are nil.
@@ -199,7 +197,7 @@ func (in *offerInput) change() (store.OfferChange, error) {
 
 // page reads limit and cursor of a list.
 func page(r *http.Request) (limit int, after order.OfferID, err error) {
-	if limit, err = pageLimit(r, linesMax); err != nil {
+	if limit, err = pageLimit(r, pageMax); err != nil {
 		return 0, 0, err
 	}
 	if text := r.URL.Query().Get("cursor"); text != "" {

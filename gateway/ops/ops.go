@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -67,8 +68,8 @@ type Offers interface {
 type Catalogue interface {
 	// Offer is one offer and the units left of it; ok is false if it is not known here.
 	Offer(id order.OfferID) (o order.Offer, left int64, ok bool)
-	// Offers lists all of them in the order of their ids, without the units left.
-	Offers() []order.Offer
+	// Offers lists those with higher ids than after, in their order, without the units left.
+	Offers(after order.OfferID) iter.Seq[*order.Offer]
 	// Sellable tells whether this process sells the offer as it is in o: the catalogue has it so, and fast stock knows it.
 	Sellable(o *order.Offer) bool
 }
@@ -149,7 +150,6 @@ func (s *Server) routes() http.Handler {
 		}
 	}
 	has("POST /ops/offers", p.Offers != nil, s.createOffer)
-	has("POST /ops/offers/batch", p.Offers != nil, s.createOffers)
 	has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer)
 	has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer)
 	has("GET /ops/offers", p.Catalogue != nil, s.listOffers)
@@ -168,6 +168,9 @@ func (s *Server) routes() http.Handler {
 	has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild)
 	has("GET /ops/config", p.Config != nil, s.config)
 	has("GET /metrics", p.Metrics != nil, s.metrics)
+	if p.Offers != nil {
+		closed.HandleFunc("POST /ops/offers/batch", s.createOffers)
+	}
 	closed.HandleFunc("/debug/pprof/", pprof.Index)
 	closed.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	closed.HandleFunc("/debug/pprof/profile", pprof.Profile)

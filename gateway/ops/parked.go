@@ -98,7 +98,7 @@ func masked(details []byte) json.RawMessage {
 }
 
 func (s *Server) listParked(r *http.Request) (int, any, error) {
-	limit, err := pageLimit(r, linesMax)
+	limit, err := pageLimit(r, pageMax)
 	if err != nil {
 		return 0, nil, err
 	}
