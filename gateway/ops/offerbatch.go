@@ -19,6 +19,7 @@ const (
 	chunkLines = 1000
 	chunkBytes = 1 << 20
 	chunkWait  = time.Minute // for a chunk to come, and for its answers to be taken
+	drainWait  = 2 * time.Second
 )
 
 // batchLine is the answer to one line of a batch.
@@ -52,6 +53,7 @@ type offerBatch struct {
 func (s *Server) createOffers(w http.ResponseWriter, r *http.Request) {
 	b := &offerBatch{s: s, w: w, r: r, wire: http.NewResponseController(w), in: bufio.NewScanner(r.Body)}
 	b.in.Buffer(nil, bodyMax+2)
+	w.Header().Set("Connection", "close") // it may end before the body does
 	err := b.wire.EnableFullDuplex()
 	for more := err == nil; more; {
 		more, err = b.chunk()
@@ -62,6 +64,15 @@ func (s *Server) createOffers(w http.ResponseWriter, r *http.Request) {
 	if err != nil && !b.sent {
 		s.fail(w, r, err)
 	}
+	b.drain()
+}
+
+// drain reads what is left of the body for a moment: a connection that is closed on a client that still sends loses the
+// answers on their way.
+func (b *offerBatch) drain() {
+	_ = b.wire.Flush()
+	_ = b.wire.SetReadDeadline(time.Now().Add(drainWait))
+	_, _ = io.Copy(io.Discard, b.r.Body)
 }
 
 // chunk reads, creates and answers one chunk. more is false after the last.
