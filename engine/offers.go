@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -47,8 +48,18 @@ func (c *counts) set(left int64) {
 
 // catalogue holds every offer of the partitions that this process serves. Reads take no lock.
 type catalogue struct {
-	offers sync.Map // order.OfferID -> *Offer
-	size   atomic.Int64
+	offers  sync.Map // order.OfferID -> *Offer
+	size    atomic.Int64
+	changes atomic.Int64 // grows after every change
+
+	sorting sync.Mutex // held by whoever makes sorted anew
+	sorted  atomic.Pointer[sortedOffers]
+}
+
+// sortedOffers is the catalogue in the order of the ids, as it was after so many changes.
+type sortedOffers struct {
+	changes int64
+	list    []*Offer
 }
 
 func (c *catalogue) get(id order.OfferID) *Offer {
@@ -73,25 +84,34 @@ func (c *catalogue) put(p order.Partition, offers []order.Offer) []*Offer {
 		c.offers.Store(o.ID, o)
 		entries[i] = o
 	}
+	c.changes.Add(1)
 	return entries
 }
 
 // Offer is the offer of that id, or nil. It takes no lock.
 func (e *Engine) Offer(id order.OfferID) *Offer { return e.catalogue.get(id) }
 
-// Offers lists the catalogue in the order of the ids.
-func (e *Engine) Offers() []*Offer {
-	list := make([]*Offer, 0, e.catalogue.size.Load())
-	e.catalogue.offers.Range(func(_, v any) bool {
+// Offers lists the catalogue in the order of the ids. It is sorted once per change, and the same slice is given to all:
+// it must not be changed.
+func (e *Engine) Offers() []*Offer { return e.catalogue.list() }
+
+func (c *catalogue) list() []*Offer {
+	if s := c.sorted.Load(); s != nil && s.changes == c.changes.Load() {
+		return s.list
+	}
+	c.sorting.Lock()
+	defer c.sorting.Unlock()
+	changes := c.changes.Load() // before the look: what comes later makes another list
+	if s := c.sorted.Load(); s != nil && s.changes == changes {
+		return s.list
+	}
+	list := make([]*Offer, 0, c.size.Load())
+	c.offers.Range(func(_, v any) bool {
 		list = append(list, v.(*Offer))
 		return true
 	})
-	slices.SortFunc(list, func(a, b *Offer) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(list, func(a, b *Offer) int { return cmp.Compare(a.ID, b.ID) })
+	c.sorted.Store(&sortedOffers{changes, list})
 	return list
 }
 

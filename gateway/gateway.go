@@ -29,7 +29,7 @@ type Placer interface {
 // Catalogue knows the offers of this process. *engine.Engine is one.
 type Catalogue interface {
 	Offer(id order.OfferID) *engine.Offer // nil: unknown
-	Offers() []*engine.Offer              // in the order of their ids; the slice is the caller's
+	Offers() []*engine.Offer              // in the order of their ids; the same slice until they change
 }
 
 // OrderReader reads stored orders. *store.Store is one. An error means that nothing is known.
@@ -66,7 +66,7 @@ type Gateway struct {
 	reads    []chan struct{} // slots, per user shard
 	// batches has a slot for each POST /v1/orders/batch under way.
 	batches chan struct{}
-	offers  offersPage
+	offers  offerLists
 	seed    uint64 // of the request ids
 	stats   counters
 

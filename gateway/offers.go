@@ -4,43 +4,73 @@ import (
 	"bytes"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/engine"
 	"sluice/engine/order"
 )
 
-// offersPage is the catalogue sorted for lists, made anew at most once a second.
-type offersPage struct {
-	mu     sync.Mutex
-	made   time.Time
-	all    []*engine.Offer
-	byKind map[order.Kind][]*engine.Offer
-	byShop map[order.ShopID][]*engine.Offer
+// offerLists are the lists of the catalogue, made anew after a change, at most once a second.
+type offerLists struct {
+	making sync.Mutex
+	made   atomic.Pointer[madeLists]
 }
 
-const offersPageAge = time.Second
+// listKey names a list: zero values do not narrow it.
+type listKey struct {
+	kind order.Kind
+	shop order.ShopID
+}
 
-// of lists the offers of a kind (0: any), or of a shop, in the order of their ids. A shop's offers are of both kinds.
-func (p *offersPage) of(c Catalogue, kind order.Kind, shop order.ShopID) []*engine.Offer {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.made) > offersPageAge {
-		p.all = c.Offers()
-		p.byKind, p.byShop = map[order.Kind][]*engine.Offer{}, map[order.ShopID][]*engine.Offer{}
-		for _, o := range p.all {
-			p.byKind[o.Kind] = append(p.byKind[o.Kind], o)
-			p.byShop[o.Shop] = append(p.byShop[o.Shop], o)
-		}
-		p.made = time.Now()
-	}
+type madeLists struct {
+	looked time.Time // when the catalogue was asked
+	all    []*engine.Offer
+	lists  map[listKey][]*engine.Offer // all but the list of all
+}
+
+const offerListsAge = time.Second
+
+// of lists the offers of a key in the order of their ids. Nobody but the first waits while lists are made anew.
+func (l *offerLists) of(c Catalogue, key listKey) []*engine.Offer {
+	made := l.made.Load()
 	switch {
-	case shop != 0:
-		return p.byShop[shop]
-	case kind != 0:
-		return p.byKind[kind]
+	case made == nil:
+		l.making.Lock()
+		made = l.refresh(c)
+	case time.Since(made.looked) > offerListsAge && l.making.TryLock():
+		made = l.refresh(c)
 	}
-	return p.all
+	if key == (listKey{}) {
+		return made.all
+	}
+	return made.lists[key]
+}
+
+// refresh makes the lists anew if the catalogue has changed. The caller holds making, which is given back.
+func (l *offerLists) refresh(c Catalogue) *madeLists {
+	defer l.making.Unlock()
+	old := l.made.Load()
+	if old != nil && time.Since(old.looked) <= offerListsAge {
+		return old
+	}
+	fresh := &madeLists{looked: time.Now(), all: c.Offers()}
+	if old != nil && sameSlice(old.all, fresh.all) {
+		fresh.lists = old.lists
+	} else {
+		fresh.lists = make(map[listKey][]*engine.Offer)
+		for _, o := range fresh.all {
+			for _, key := range [...]listKey{{kind: o.Kind}, {shop: o.Shop}, {o.Kind, o.Shop}} {
+				fresh.lists[key] = append(fresh.lists[key], o)
+			}
+		}
+	}
+	l.made.Store(fresh)
+	return fresh
+}
+
+func sameSlice(a, b []*engine.Offer) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // readOffer is GET /v1/offers/{id}. It needs no token: it says what every buyer may see, and caches may keep it.
@@ -86,14 +116,13 @@ func (c *call) listOffers() {
 		}
 	}
 	now := order.MilliOf(c.now)
-	c.appendPage(c.g.offers.of(c.g.deps.Catalogue, kind, order.ShopID(shop)), page{after: order.OfferID(after), kind: kind,
-		limit: limit, now: now})
+	list := c.g.offers.of(c.g.deps.Catalogue, listKey{kind, order.ShopID(shop)})
+	c.appendPage(list, page{after: order.OfferID(after), limit: limit, now: now})
 	c.answerOffers(now)
 }
 
 type page struct {
 	after order.OfferID
-	kind  order.Kind // 0: any
 	limit int
 	now   order.Milli
 }
@@ -104,9 +133,6 @@ func (c *call) appendPage(list []*engine.Offer, p page) {
 	first := sort.Search(len(list), func(i int) bool { return list[i].ID > p.after })
 	n, last := 0, order.OfferID(0)
 	for _, o := range list[first:] {
-		if p.kind != 0 && o.Kind != p.kind {
-			continue
-		}
 		if n == p.limit {
 			c.buf = appendID(append(c.buf, `],"next_cursor":"`...), uint64(last))
 			return

@@ -12,7 +12,7 @@ import (
 type counters struct {
 	received, buried, stopped, failures atomic.Int64
 	flushes, orders, stored             atomic.Int64
-	cut, guarded                        atomic.Int64
+	cut, guarded, refused               atomic.Int64
 	duplicates, alarms, poison          atomic.Int64
 	parked, unparked                    atomic.Int64
 	lag, lastCommit                     atomic.Int64
@@ -49,23 +49,25 @@ type Stats struct {
 	Flushes  int64
 	Orders   int64 // rows committed or parked, also those that were there before because their message came again
 	Stored   int64 // live orders that were not stored before
-	// Rejected after acceptance, by the cut (nobody was answered 202 for most of them) and by the guard (an alarm).
-	RejectedCut, RejectedGuard int64
-	Duplicates                 int64         // second orders of one key
-	Alarms                     int64         // order ids that came in two batches
-	Poison, Parked, Unparked   int64         // orders
-	Buried                     int64         // damaged messages
-	Stopped                    int64         // partitions stopped
-	Failures                   int64         // flushes that were tried again
-	Lag                        time.Duration // age of the oldest order of the last flush when it was committed
-	LastCommit                 time.Time     // zero if none
+	// Rejected after acceptance: by the cut (nobody was answered 202 for most of them), by the guard (an alarm), and
+	// poison by an operator.
+	RejectedCut, RejectedGuard, RejectedOperator int64
+	Duplicates                                   int64         // second orders of one key
+	Alarms                                       int64         // order ids that came in two batches
+	Poison, Parked, Unparked                     int64         // orders
+	Buried                                       int64         // damaged messages
+	Stopped                                      int64         // partitions stopped
+	Failures                                     int64         // flushes that were tried again
+	Lag                                          time.Duration // age of the oldest order of the last flush when it was committed
+	LastCommit                                   time.Time     // zero if none
 }
 
 // Stats reads the counters, each for itself.
 func (p *Persist) Stats() Stats {
 	c := &p.stats
 	return Stats{Received: c.received.Load(), Flushes: c.flushes.Load(), Orders: c.orders.Load(), Stored: c.stored.Load(),
-		RejectedCut: c.cut.Load(), RejectedGuard: c.guarded.Load(), Duplicates: c.duplicates.Load(), Alarms: c.alarms.Load(),
+		RejectedCut: c.cut.Load(), RejectedGuard: c.guarded.Load(),
+		RejectedOperator: c.refused.Load(), Duplicates: c.duplicates.Load(), Alarms: c.alarms.Load(),
 		Poison: c.poison.Load(), Parked: c.parked.Load(), Unparked: c.unparked.Load(), Buried: c.buried.Load(),
 		Stopped: c.stopped.Load(), Failures: c.failures.Load(), Lag: time.Duration(c.lag.Load()) * time.Millisecond,
 		LastCommit: order.Milli(c.lastCommit.Load()).Time()}

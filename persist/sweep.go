@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"sluice/engine/order"
 	"sluice/persist/store"
 )
 
@@ -48,6 +47,9 @@ func (p *Persist) sweepHome(ctx context.Context, home int) error {
 	p.parked[home].Store(false)
 	left := false
 	for shard := range p.down {
+		if err := p.store.UnparkStored(ctx, home, shard); err != nil {
+			left = true // its shard is down, or the next call says the same
+		}
 		for {
 			n, err := p.sweepShard(ctx, home, shard)
 			if err != nil {
@@ -78,12 +80,9 @@ func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) 
 	}
 	rows := make([]store.Row, len(parked))
 	for i := range parked {
-		o := &parked[i]
-		r := new(order.Record)
-		if _, err := order.DecodeRecord(o.Bytes, r); err != nil {
-			return 0, fmt.Errorf("parked order %s: %w", o.Order, err)
+		if rows[i], err = parked[i].Row(); err != nil {
+			return 0, err
 		}
-		rows[i] = store.Row{Record: r, Batch: o.Batch, Epoch: o.Epoch, Partition: o.Partition, Status: o.Status, Reason: o.Reason}
 	}
 	poison, err := p.recordAt(shard, rows)
 	if err != nil {

@@ -15,18 +15,23 @@ type event struct {
 	n     int64
 	typ   string
 	due   bool
-	claim *secondClaim // of a second claim
+	claim *claim // of a second claim
+	lost  *claim // of an order that an operator rejected: what it had
 }
 
-// secondClaim is the data of an event that says that an order was claimed twice: the second claim is to be given back.
-// It cannot happen by the protocol, and the books are kept all the same.
-type secondClaim struct {
+// claim is the data of two kinds of events: an order was claimed twice, and the second claim is to be given back, which
+// cannot happen by the protocol, and the books are kept all the same; an operator rejected an order that the database
+// refused, and its row may be bare.
+type claim struct {
 	Batch order.BatchID `json:"batch_id"`
 	User  order.UserID  `json:"user_id"`
 	Lines []order.Line  `json:"lines"`
 }
 
-const secondClaimEvent = "second_claim"
+const (
+	secondClaimEvent = "second_claim"
+	refusedEvent     = "refused"
+)
 
 // recordedEvent is the one row that a flush writes for all of its new orders, under the id of the first.
 const recordedEvent = "recorded"
@@ -55,10 +60,13 @@ func (s *shard) readEvents(ctx context.Context) error {
 			names[typ] = typ
 		}
 		e := event{order: order.ID(id), n: n, typ: names[typ], due: due.Valid}
-		if typ == secondClaimEvent {
-			e.claim = &secondClaim{}
-			if err := json.Unmarshal(data, e.claim); err != nil {
+		if typ == secondClaimEvent || typ == refusedEvent {
+			c := &claim{}
+			if err := json.Unmarshal(data, c); err != nil {
 				return fmt.Errorf("event %d of order %d: %w", n, id, err)
+			}
+			if e.lost = c; typ == secondClaimEvent {
+				e.claim, e.lost = c, nil
 			}
 		}
 		s.events = append(s.events, e)
@@ -91,6 +99,9 @@ func wrongState(r *row, events []event) string {
 	if second != (r.duplicateOf != 0) {
 		return fmt.Sprintf("reason %q with duplicate_of %d", r.reason, r.duplicateOf)
 	}
+	if r.reason == string(order.ReasonRefused) && refused(events) == nil {
+		return "refused, but no operator rejected it"
+	}
 	if (status == order.AwaitingPayment) != r.unpaid {
 		return fmt.Sprintf("status %s, and it is %v that it expires", r.status, r.unpaid)
 	}
@@ -117,4 +128,14 @@ func wrongState(r *row, events []event) string {
 		return fmt.Sprintf("status %s, but its events lead to %s", status, at)
 	}
 	return ""
+}
+
+// refused is what an order had that an operator rejected; nil if nobody did.
+func refused(events []event) *claim {
+	for _, e := range events {
+		if e.lost != nil {
+			return e.lost
+		}
+	}
+	return nil
 }

@@ -103,23 +103,32 @@ func (j *judge) row(r *row, events []event) {
 		x.guarded = r.hash.Valid && uint64(r.hash.Int64) == order.KeyHash(r.group, r.key)
 	}
 	s.orders = append(s.orders, x)
-	items, err := j.items(r.items)
+	s.state.checked(1)
+	if why := wrongState(r, events); why != "" {
+		s.state.violation("order %d: %s", r.id, why)
+	}
 	s.money.checked(1)
+	if lost := refused(events); lost != nil && bare(r) {
+		j.units(&x, lost.Lines, events)
+		return
+	}
+	items, err := j.items(r.items)
 	if err != nil {
 		s.money.violation("order %d: items do not read: %v", r.id, err)
 	}
 	if why := j.wrongMoney(r, items); why != "" {
 		s.money.violation("order %d: %s", r.id, why)
 	}
-	s.state.checked(1)
-	if why := wrongState(r, events); why != "" {
-		s.state.violation("order %d: %s", r.id, why)
-	}
 	lines := make([]order.Line, 0, 4)
 	for i := range items {
 		lines = append(lines, order.Line{Offer: items[i].offer(), Quantity: uint32(items[i].Quantity)})
 	}
 	j.units(&x, lines, events)
+}
+
+// bare tells whether a row is what is stored of a rejected order whose own row the database refuses: who, and why.
+func bare(r *row) bool {
+	return r.status == string(order.Rejected) && string(r.items) == "[]" && r.goods == 0 && r.discount == 0 && r.freight == 0 && r.amount == 0
 }
 
 // units counts the order's units where they are held: by the order if it is live, else by its give-back until that has

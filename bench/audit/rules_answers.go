@@ -42,7 +42,7 @@ func (c *evidence) wrongAnswer(e *Entry) string {
 		return "it is stored as another user's"
 	case e.Key != "" && x.key != keyHash(e.Key) && x.status != order.Rejected:
 		return "it is stored with another key"
-	case x.status != order.Rejected:
+	case x.status != order.Rejected, x.reason == order.ReasonRefused: // by a person: RuleState wants the event
 		return ""
 	case x.reason != order.ReasonDuplicate && x.reason != order.ReasonKeyReused:
 		return "it is rejected: " + string(x.reason)

@@ -47,13 +47,31 @@ func reachable(listen string) string {
 
 // call sends body, if it is not nil, and returns the answer's body. A problem document becomes the error.
 func (c *client) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	res, err := c.send(ctx, &c.http, method, path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Close() }()
+	answer, err := io.ReadAll(res)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return answer, nil
+}
+
+// stream posts a body that may take any time, and returns the answer's while it is sent. The caller closes it.
+func (c *client) stream(ctx context.Context, path string, body io.Reader) (io.ReadCloser, error) {
+	return c.send(ctx, &http.Client{Transport: c.http.Transport}, http.MethodPost, path, body)
+}
+
+func (c *client) send(ctx context.Context, h *http.Client, method, path string, body io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	req.Header.Set("Content-Type", "application/json")
-	res, err := c.http.Do(req)
+	res, err := h.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("no server answers on the ops listener %s: start one with `sluice serve`, "+
 			"or name the right one with -c or --set ops.listen=HOST:PORT", c.base)
@@ -61,19 +79,28 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) ([]
 	if err != nil {
 		return nil, err
 	}
+	if res.StatusCode < 300 {
+		return res.Body, nil
+	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	if res.StatusCode >= 300 {
-		var p ops.Problem
-		if err := json.Unmarshal(answer, &p); err != nil || p.Code == "" {
-			return nil, fmt.Errorf("%s %s: %s", method, path, res.Status)
-		}
-		return nil, &p
+	var p ops.Problem
+	if err := json.Unmarshal(answer, &p); err != nil || p.Code == "" {
+		return nil, fmt.Errorf("%s %s: %s", method, path, res.Status)
 	}
-	return answer, nil
+	return nil, &p
+}
+
+// memory is what the server says of its resident memory, in bytes.
+func (c *client) memory(ctx context.Context) (int64, error) {
+	var stats struct {
+		Resident int64 `json:"resident_bytes"`
+	}
+	err := c.get(ctx, "/ops/stats", &stats)
+	return stats.Resident, err
 }
 
 // get is call for a JSON answer.

@@ -21,6 +21,7 @@ func (s *Server) metrics(w io.Writer) {
 	for _, stage := range slices.Sorted(maps.Keys(stages)) {
 		m.stage("sluice_"+stage+"_", reflect.ValueOf(stages[stage]()))
 	}
+	m.gauge("process_resident_memory_bytes", float64(residentBytes()))
 	m.gauge("process_start_time_seconds", float64(s.began.UnixMilli())/1000)
 	m.runtime()
 }
@@ -50,7 +51,8 @@ func (s *Server) fixedMetrics(m *exposition) {
 	if stages["persist"] != nil {
 		st := s.persist.Stats()
 		m.counter("sluice_orders_stored_total", st.Stored)
-		m.counters("sluice_orders_rejected_total", "by", map[string]int64{"cut": st.RejectedCut, "guard": st.RejectedGuard})
+		m.counters("sluice_orders_rejected_total", "by", map[string]int64{"cut": st.RejectedCut, "guard": st.RejectedGuard,
+			"operator": st.RejectedOperator})
 	}
 	_, config := s.configState()
 	m.gauge("sluice_config_generation", float64(config.Generation))

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"os"
 	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"sluice/configs"
@@ -22,6 +27,8 @@ func (s *Server) program() ops.Program {
 	return ops.Program{
 		Offers:    s.store,
 		Catalogue: catalogue{s},
+		Parked:    stuck{s.store, s},
+		Letters:   stuck{s.store, s},
 		Order:     s.store.Order,
 		Stats:     s.stats,
 		Stock:     s.fastStock,
@@ -66,14 +73,20 @@ func (c catalogue) Offer(id order.OfferID) (o order.Offer, left int64, ok bool) 
 	return order.Offer{}, 0, false
 }
 
-func (c catalogue) Offers() []order.Offer {
-	var list []order.Offer
-	if e := c.s.running(); e != nil {
-		for _, o := range e.Offers() {
-			list = append(list, o.Offer)
+func (c catalogue) Offers(after order.OfferID) iter.Seq[*order.Offer] {
+	return func(yield func(*order.Offer) bool) {
+		e := c.s.running()
+		if e == nil {
+			return
+		}
+		list := e.Offers()
+		first, _ := slices.BinarySearchFunc(list, after+1, func(o *engine.Offer, id order.OfferID) int { return cmp.Compare(o.ID, id) })
+		for _, o := range list[first:] {
+			if !yield(&o.Offer) {
+				return
+			}
 		}
 	}
-	return list
 }
 
 func (c catalogue) Sellable(o *order.Offer) bool {
@@ -198,7 +211,7 @@ func (s *Server) reload(dry bool) (any, error) {
 func (s *Server) stats() any {
 	all := map[string]any{
 		"version": version, "commit": commit(), "go": runtime.Version(), "uptime_seconds": time.Since(s.began).Seconds(),
-		"missing": s.missing(),
+		"missing": s.missing(), "resident_bytes": residentBytes(),
 	}
 	_, state := s.configState()
 	all["config"] = plain(reflect.ValueOf(state))
@@ -209,4 +222,15 @@ func (s *Server) stats() any {
 		all["partitions"] = plain(reflect.ValueOf(e.Ready()))
 	}
 	return all
+}
+
+// residentBytes is the memory of this process that is not swapped out; 0 where the system does not say.
+func residentBytes() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
 }

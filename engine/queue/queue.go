@@ -21,6 +21,10 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"sluice/engine/order"
@@ -37,6 +41,13 @@ type Queue interface {
 	// Bury keeps a damaged message in the dead-letter place, durably, with the reason, for a person to look at. It does
 	// not acknowledge it.
 	Bury(ctx context.Context, d Delivery, reason string) error
+
+	// Letters lists at most limit dead letters behind after, in ascending order of their ids: everything that was buried
+	// and not dropped, by whatever process. The zero id is before all of them.
+	Letters(ctx context.Context, after LetterID, limit int) ([]Letter, error)
+
+	// Drop deletes a dead letter, durably; one that is not there is no error. The log of its partition stays as it is.
+	Drop(ctx context.Context, id LetterID) error
 
 	// Backlog is the number of messages of a partition that are not acknowledged and, if the driver knows it, the age
 	// of the oldest.
@@ -68,6 +79,52 @@ type Delivery struct {
 	Body      []byte
 }
 
+// LetterID names a dead letter: the place in which it was delivered. Ids are ordered by partition, then position.
+type LetterID struct {
+	Partition order.Partition
+	Position  uint64
+}
+
+// String is "partition-position".
+func (id LetterID) String() string { return fmt.Sprintf("%d-%d", id.Partition, id.Position) }
+
+// ParseLetterID reads what LetterID.String writes; ok is false for anything else.
+func ParseLetterID(s string) (id LetterID, ok bool) {
+	p, position, _ := strings.Cut(s, "-")
+	number, err := strconv.ParseUint(p, 10, 32)
+	if err != nil {
+		return LetterID{}, false
+	}
+	id.Partition = order.Partition(number)
+	id.Position, err = strconv.ParseUint(position, 10, 64)
+	return id, err == nil && id.String() == s
+}
+
+// Letter is a dead letter: a message as it was delivered, and why and when it was buried.
+type Letter struct {
+	Delivery
+	At     time.Time
+	Reason string
+}
+
+// ID is the name of the letter.
+func (l *Letter) ID() LetterID { return LetterID{l.Partition, l.Position} }
+
+// FindLetter reads one dead letter; nil if it is not there.
+func FindLetter(ctx context.Context, q Queue, id LetterID) (*Letter, error) {
+	before := id
+	if before.Position > 0 {
+		before.Position--
+	} else if before.Partition > 0 {
+		before = LetterID{before.Partition - 1, math.MaxUint64}
+	}
+	letters, err := q.Letters(ctx, before, 1)
+	if err != nil || len(letters) == 0 || letters[0].ID() != id {
+		return nil, err
+	}
+	return &letters[0], nil
+}
+
 // Backlog describes what waits in a partition.
 type Backlog struct {
 	Messages int64
@@ -78,7 +135,9 @@ type Backlog struct {
 const MessageMax = 1 << 20
 
 // ErrFull says that there is no room: the message was not stored. ErrClosed says that the queue or consumer was closed.
+// ErrNoLetter is for whoever looks for a dead letter that is not there; drivers do not return it.
 var (
-	ErrFull   = errors.New("queue is full")
-	ErrClosed = errors.New("queue is closed")
+	ErrFull     = errors.New("queue is full")
+	ErrClosed   = errors.New("queue is closed")
+	ErrNoLetter = errors.New("there is no such dead letter")
 )

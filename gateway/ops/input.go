@@ -15,11 +15,9 @@ import (
 	"sluice/persist/store"
 )
 
-// bodyMax bounds the body of one offer, batchMax that of many; both in bytes.
 const (
-	bodyMax  = 16 << 10
-	batchMax = 1 << 20
-	linesMax = 1000
+	bodyMax = 16 << 10 // bytes of one offer
+	pageMax = 1000     // entries of a page
 )
 
 // offerInput is an offer as it is sent: fields that are absent are nil.
@@ -199,11 +197,8 @@ func (in *offerInput) change() (store.OfferChange, error) {
 
 // page reads limit and cursor of a list.
 func page(r *http.Request) (limit int, after order.OfferID, err error) {
-	limit = 100
-	if text := r.URL.Query().Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > linesMax {
-			return 0, 0, invalid("limit must be 1 to 1000")
-		}
+	if limit, err = pageLimit(r, pageMax); err != nil {
+		return 0, 0, err
 	}
 	if text := r.URL.Query().Get("cursor"); text != "" {
 		id, ok := order.ParseID(text)
@@ -213,4 +208,17 @@ func page(r *http.Request) (limit int, after order.OfferID, err error) {
 		after = order.OfferID(id)
 	}
 	return limit, after, nil
+}
+
+// pageLimit reads the size of a page: 100 unless the query says another, up to most.
+func pageLimit(r *http.Request, most int) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return min(100, most), nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > most {
+		return 0, invalid(fmt.Sprintf("limit must be 1 to %d", most))
+	}
+	return limit, nil
 }

@@ -96,58 +96,6 @@ func (s *Server) createOffer(r *http.Request) (int, any, error) {
 	return status, show(&created[0], s.remaining(&created[0])), nil
 }
 
-// batchLine is the answer to one line of a batch.
-type batchLine struct {
-	Line    int      `json:"line"`
-	Status  int      `json:"status"`
-	Offer   *Offer   `json:"offer,omitempty"`
-	Problem *Problem `json:"problem,omitempty"`
-}
-
-// createOffers takes one offer per line and answers one line per line, in order. A bad line fails alone; the good ones
-// are created together.
-func (s *Server) createOffers(r *http.Request) (int, any, error) {
-	b, err := body(r, batchMax)
-	if err != nil {
-		return 0, nil, err
-	}
-	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
-	if len(lines) > linesMax {
-		return 0, nil, &Problem{Status: 413, Code: "too_large", Detail: "a batch may have 1000 lines"}
-	}
-	answers := make([]batchLine, len(lines))
-	var good []order.Offer
-	var at []int
-	for i, line := range lines {
-		answers[i].Line = i + 1
-		o, err := parseNew(line)
-		if err != nil {
-			p := *problemOf(err)
-			p.Title = http.StatusText(p.Status)
-			answers[i].Status, answers[i].Problem = p.Status, &p
-			continue
-		}
-		good, at = append(good, o), append(at, i)
-	}
-	if len(good) > 0 {
-		created, err := s.program.Offers.CreateOffers(r.Context(), good)
-		if err != nil {
-			return 0, nil, err
-		}
-		s.log.Info("offers created", "offers", len(created), "first", created[0].ID)
-		status := s.createdStatus(r.Context(), created)
-		for i := range created {
-			a := &answers[at[i]]
-			a.Status, a.Offer = status, show(&created[i], s.remaining(&created[i]))
-		}
-	}
-	var out bytes.Buffer
-	for i := range answers {
-		out.Write(encode(&answers[i]))
-	}
-	return http.StatusOK, rawBody{"application/x-ndjson", out.Bytes()}, nil
-}
-
 func (s *Server) changeOffer(r *http.Request) (int, any, error) {
 	id, err := pathID(r)
 	if err != nil {
@@ -208,15 +156,15 @@ func (s *Server) listOffers(r *http.Request) (int, any, error) {
 	}
 	kind, shop := r.URL.Query().Get("kind"), r.URL.Query().Get("shop_id")
 	data, next := []*Offer{}, ""
-	for _, o := range s.program.Catalogue.Offers() {
-		if o.ID <= after || kind != "" && kind != o.Kind.String() || shop != "" && shop != order.ID(o.Shop).String() {
+	for o := range s.program.Catalogue.Offers(after) {
+		if kind != "" && kind != o.Kind.String() || shop != "" && shop != order.ID(o.Shop).String() {
 			continue
 		}
 		if len(data) == limit {
 			next = data[limit-1].ID
 			break
 		}
-		data = append(data, show(&o, s.remaining(&o)))
+		data = append(data, show(o, s.remaining(o)))
 	}
 	return http.StatusOK, map[string]any{"data": data, "next_cursor": next}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,8 +44,10 @@ func (o *Options) Validate() error {
 // Program is the process as the listener sees it. All functions are called from many goroutines at once. Functions that
 // are nil answer 404: this role does not have them.
 type Program struct {
-	Offers    Offers                                                       // edits
-	Catalogue Catalogue                                                    // what this process sells; nil without an engine
+	Offers    Offers    // edits
+	Catalogue Catalogue // what this process sells; nil without an engine
+	Parked    Parked
+	Letters   Letters
 	Order     func(ctx context.Context, id order.ID) (*order.Order, error) // nil if it is not stored
 	Stats     func() any
 	Stock     func(ctx context.Context) ([]Stock, error)
@@ -66,8 +69,8 @@ type Offers interface {
 type Catalogue interface {
 	// Offer is one offer and the units left of it; ok is false if it is not known here.
 	Offer(id order.OfferID) (o order.Offer, left int64, ok bool)
-	// Offers lists all of them in the order of their ids, without the units left.
-	Offers() []order.Offer
+	// Offers lists those with higher ids than after, in their order, without the units left.
+	Offers(after order.OfferID) iter.Seq[*order.Offer]
 	// Sellable tells whether this process sells the offer as it is in o: the catalogue has it so, and fast stock knows it.
 	Sellable(o *order.Offer) bool
 }
@@ -148,18 +151,28 @@ func (s *Server) routes() http.Handler {
 		}
 	}
 	has("POST /ops/offers", p.Offers != nil, s.createOffer)
-	has("POST /ops/offers/batch", p.Offers != nil, s.createOffers)
 	has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer)
 	has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer)
 	has("GET /ops/offers", p.Catalogue != nil, s.listOffers)
 	has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer)
 	has("GET /ops/orders/{id}", p.Order != nil, s.getOrder)
+	has("GET /ops/parked", p.Parked != nil, s.listParked)
+	has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked)
+	has("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked)
+	has("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked)
+	has("GET /ops/deadletters", p.Letters != nil, s.listLetters)
+	has("GET /ops/deadletters/{id}", p.Letters != nil, s.getLetter)
+	has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter)
+	has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter)
 	has("GET /ops/stats", p.Stats != nil, s.stats)
 	has("GET /ops/stock", p.Stock != nil, s.stock)
 	has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild)
 	has("GET /ops/config", p.Config != nil, s.config)
 	has("POST /ops/reload", p.Reload != nil, s.reload)
 	has("GET /metrics", p.Metrics != nil, s.metrics)
+	if p.Offers != nil {
+		closed.HandleFunc("POST /ops/offers/batch", s.createOffers)
+	}
 	closed.HandleFunc("/debug/pprof/", pprof.Index)
 	closed.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	closed.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -250,8 +251,11 @@ func TestBatch(t *testing.T) {
 type slowCatalogue struct{ after time.Time }
 
 func (c *slowCatalogue) Offer(order.OfferID) (o order.Offer, left int64, ok bool) { return o, 0, false }
-func (c *slowCatalogue) Offers() []order.Offer                                    { return nil }
-func (c *slowCatalogue) Sellable(*order.Offer) bool                               { return time.Now().After(c.after) }
+func (c *slowCatalogue) Offers(order.OfferID) iter.Seq[*order.Offer] {
+	return func(func(*order.Offer) bool) {}
+}
+
+func (c *slowCatalogue) Sellable(*order.Offer) bool { return time.Now().After(c.after) }
 
 // TestCreationWaits: 201 only once this process can sell the offer, 202 if that takes too long.
 func TestCreationWaits(t *testing.T) {

@@ -49,14 +49,19 @@ func showOrder(o *order.Order) *Order {
 		Batch: order.ID(o.Batch).String(), Epoch: order.ID(o.Epoch).String(), Kind: o.Kind.String(), Status: o.Status,
 		Reason: o.Reason, Goods: o.Goods, Discount: o.Discount, Freight: o.Freight, Amount: o.Amount,
 		Currency: o.Currency, Created: moment(o.Created), Updated: moment(o.Updated), Expires: moment(o.Expires),
-		Paid: moment(o.Paid), Details: o.Details, Items: []Item{},
+		Paid: moment(o.Paid), Details: o.Details, Items: showItems(o.Items),
 	}
 	if o.DuplicateOf != 0 {
 		shown.DuplicateOf = o.DuplicateOf.String()
 	}
-	for i := range o.Items {
-		it := &o.Items[i]
-		shown.Items = append(shown.Items, Item{order.ID(it.Offer).String(), it.SKU, it.Quantity, it.UnitPrice, it.PriceVersion})
+	return shown
+}
+
+func showItems(items []order.Item) []Item {
+	shown := []Item{}
+	for i := range items {
+		it := &items[i]
+		shown = append(shown, Item{order.ID(it.Offer).String(), it.SKU, it.Quantity, it.UnitPrice, it.PriceVersion})
 	}
 	return shown
 }

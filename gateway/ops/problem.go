@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sluice/engine/order"
+	"sluice/engine/queue"
 	"sluice/persist/store"
 )
 
@@ -106,9 +107,18 @@ func requestID() string {
 // problemOf translates the errors of the stages.
 func problemOf(err error) *Problem {
 	var p *Problem
+	var ahead *store.AheadError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.Is(err, queue.ErrNoLetter):
+		return &Problem{Status: 404, Code: "not_found", Detail: "there is no dead letter of this id"}
+	case errors.Is(err, order.ErrDamaged):
+		return &Problem{Status: 409, Code: "still_damaged", Detail: "the letter is kept: " + err.Error()}
+	case errors.Is(err, order.ErrVersion):
+		return &Problem{Status: 409, Code: "unknown_version", Detail: "the letter is kept for a newer program: " + err.Error()}
+	case errors.As(err, &ahead):
+		return &Problem{Status: 409, Code: "epoch_ahead", Detail: "the letter is kept: " + ahead.Error()}
 	case errors.Is(err, store.ErrNoOffer):
 		return &Problem{Status: 404, Code: "offer_not_found", Detail: "there is no offer of this id"}
 	case errors.Is(err, store.ErrPriceFrozen):

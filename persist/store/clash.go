@@ -137,7 +137,7 @@ func (r *recording) alarm(e *entry) error {
 	if e.row.Status != order.AwaitingPayment {
 		return nil
 	}
-	claim := secondClaim{Batch: e.row.Batch, Partition: e.row.Partition, User: e.row.Record.User, Lines: linesOf(e.row.Record.Items)}
+	claim := claimData{Batch: e.row.Batch, Partition: e.row.Partition, User: e.row.Record.User, Lines: linesOf(e.row.Record.Items)}
 	data := claim.encode()
 	seen, last := false, int64(0)
 	err := r.t.query("SELECT n, type, data FROM order_event WHERE order_id = ?", func(rows *sql.Rows) error {

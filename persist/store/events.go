@@ -12,6 +12,7 @@ const (
 	eventRecorded    = "recorded"     // new orders: one event per flush, under its first order, number 0
 	eventDuplicate   = "duplicate"    // the order's key is another's; its units are given back
 	eventSecondClaim = "second_claim" // the order was claimed in a second batch; that claim is given back
+	eventRefused     = "refused"      // an operator rejected a poison order; its data is the claim that is given back
 )
 
 // Who made a change.
@@ -19,6 +20,7 @@ const (
 	actorRecord = "record"
 	actorUser   = "user"
 	actorExpiry = "expiry"
+	actorOps    = "operator"
 )
 
 // orderEvent is a row of order_event. Events of one order are numbered from 1; due ones have units to give back.
@@ -61,15 +63,15 @@ func flushEvent(first, last order.ID, count int, now order.Milli) []any {
 	return orderEvent{id: first, n: 0, at: now, kind: eventRecorded, actor: actorRecord, data: data}.row()
 }
 
-// secondClaim says what is to be given back of a second claim: its items need not be those of the stored order.
-type secondClaim struct {
+// claimData says what is to be given back of a claim whose items need not be those of the stored order.
+type claimData struct {
 	Batch     order.BatchID   `json:"batch_id"`
 	Partition order.Partition `json:"partition"`
 	User      order.UserID    `json:"user_id"`
 	Lines     []order.Line    `json:"lines"`
 }
 
-func (c *secondClaim) encode() []byte {
+func (c *claimData) encode() []byte {
 	b, err := json.Marshal(c)
 	if err != nil {
 		panic("BUG: a claim does not encode: " + err.Error())

@@ -50,13 +50,15 @@ func (s *Store) scanGiveBack(r *sql.Rows) (GiveBack, error) {
 	if err != nil {
 		return g, err
 	}
-	if event.String == eventSecondClaim {
-		var c secondClaim
+	if event.String == eventSecondClaim || event.String == eventRefused {
+		var c claimData
 		if err := json.Unmarshal(data, &c); err != nil {
 			return g, fmt.Errorf("event %d of order %s: %w", g.Event, g.Order, err)
 		}
 		g.Batch, g.User, g.Partition, g.Items = c.Batch, c.User, c.Partition, c.Lines
-		g.Cause = fmt.Sprintf("%d:%d", g.Order, c.Batch)
+		if g.Cause = fmt.Sprintf("%d/%d", g.Order, g.Event); event.String == eventSecondClaim {
+			g.Cause = fmt.Sprintf("%d:%d", g.Order, c.Batch)
+		}
 		return g, nil
 	}
 	k, ok := order.ParseKind(kind.String)

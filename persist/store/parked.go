@@ -34,9 +34,7 @@ func (s *Store) Park(ctx context.Context, home int, parked []ParkedOrder) error 
 		return nil
 	}
 	parked = slices.Clone(parked)
-	slices.SortFunc(parked, func(a, b ParkedOrder) int {
-		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Batch, b.Batch))
-	})
+	slices.SortFunc(parked, compareParked)
 	partitions := make([]order.Partition, len(parked))
 	values := make([]any, 0, 9*len(parked))
 	for i := range parked {
@@ -57,6 +55,10 @@ func (s *Store) Park(ctx context.Context, home int, parked []ParkedOrder) error 
 	return onShard(err, fmt.Sprintf("park %d orders", len(parked)), home)
 }
 
+func compareParked(a, b ParkedOrder) int {
+	return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Batch, b.Batch))
+}
+
 // cleanText is s without what a database may refuse as text.
 func cleanText(s string) string {
 	b := []byte(s)
@@ -73,12 +75,11 @@ func cleanText(s string) string {
 func (s *Store) Parked(ctx context.Context, home int, shard int, limit int) ([]ParkedOrder, error) {
 	var list []ParkedOrder
 	scan := func(r *sql.Rows) error {
-		var o ParkedOrder
-		err := r.Scan(&o.Order, &o.Batch, &o.Shard, &o.Partition, &o.Epoch, &o.Status, &o.Reason, &o.Error, &o.Bytes)
+		o, err := scanParked(r)
 		list = append(list, o)
 		return err
 	}
-	const query = "SELECT order_id, batch_id, shard, p, epoch, status, reason, error, bytes FROM parked WHERE shard = ? AND error = ''"
+	const query = selectParked + " WHERE shard = ? AND error = ''"
 	err := s.query(ctx, home, query+" ORDER BY order_id, batch_id LIMIT ?", scan, shard, limit)
 	if err == nil && len(list) == limit && limit > 0 {
 		last := list[limit-1]
@@ -93,21 +94,26 @@ func (s *Store) Parked(ctx context.Context, home int, shard int, limit int) ([]P
 // Unpark deletes parked orders that have been recorded, each as it was claimed in its batch: another claim of the same
 // order may have been parked meanwhile. Poison stays.
 func (s *Store) Unpark(ctx context.Context, home int, recorded []ParkedOrder) error {
-	if len(recorded) == 0 {
+	return s.unpark(ctx, home, recorded, "error = '' AND ")
+}
+
+// unpark deletes parked orders of a home shard; and narrows them.
+func (s *Store) unpark(ctx context.Context, home int, list []ParkedOrder, and string) error {
+	if len(list) == 0 {
 		return nil
 	}
-	claims := make([]pair, len(recorded))
-	for i := range recorded {
-		claims[i] = pair{int64(recorded[i].Order), int64(recorded[i].Batch)}
+	claims := make([]pair, len(list))
+	for i := range list {
+		claims[i] = pair{int64(list[i].Order), int64(list[i].Batch)}
 	}
 	slices.SortFunc(claims, func(a, b pair) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
 	err := s.update(ctx, home, 0, func(t *tx) error {
 		return t.d.inPairs(claims, func(pairs string, args []any) error {
-			_, err := t.exec("DELETE FROM parked WHERE error = '' AND (order_id, batch_id) IN "+pairs, args...)
+			_, err := t.exec("DELETE FROM parked WHERE "+and+"(order_id, batch_id) IN "+pairs, args...)
 			return err
 		})
 	})
-	return onShard(err, fmt.Sprintf("unpark %d orders", len(recorded)), home)
+	return onShard(err, fmt.Sprintf("unpark %d orders", len(list)), home)
 }
 
 // poisonMax bounds what LivePoison reads.

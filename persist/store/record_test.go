@@ -335,14 +335,30 @@ func TestRecordSecondClaimInTheSameFlush(t *testing.T) {
 }
 
 // forbidShop makes every shard refuse orders of a shop, as a database refuses a row that does not fit.
-func (d *desk) forbidShop(shop order.ShopID) {
+func (d *desk) forbidShop(shop order.ShopID) { d.forbid(fmt.Sprintf("@shop_id = %d", shop)) }
+
+// forbid makes every shard refuse the orders that a condition is true of; columns are written @column.
+func (d *desk) forbid(condition string) {
 	d.t.Helper()
-	text := "CREATE TRIGGER forbid BEFORE INSERT ON orders WHEN NEW.shop_id = %d BEGIN SELECT RAISE(ABORT, 'forbidden'); END"
+	d.onOrders("CREATE TRIGGER forbid BEFORE INSERT ON orders WHEN "+strings.ReplaceAll(condition, "@", "NEW.")+
+		" BEGIN SELECT RAISE(ABORT, 'forbidden'); END",
+		"ALTER TABLE orders ADD CONSTRAINT forbidden CHECK (NOT ("+strings.ReplaceAll(condition, "@", "")+"))")
+}
+
+// allow takes forbid back.
+func (d *desk) allow() {
+	d.t.Helper()
+	d.onOrders("DROP TRIGGER forbid", "ALTER TABLE orders DROP CONSTRAINT forbidden")
+}
+
+func (d *desk) onOrders(sqlite, mysql string) {
+	d.t.Helper()
+	text := sqlite
 	if d.dialect.name == MySQL {
-		text = "ALTER TABLE orders ADD CONSTRAINT forbidden CHECK (shop_id <> %d)"
+		text = mysql
 	}
 	for _, sh := range d.shards {
-		_, err := sh.write.Exec(fmt.Sprintf(text, shop))
+		_, err := sh.write.Exec(text)
 		noError(d.t, err)
 	}
 }

@@ -194,6 +194,14 @@ func (c *Chaos) Bury(ctx context.Context, d queue.Delivery, reason string) error
 	return c.inner.Bury(ctx, d, reason)
 }
 
+// Letters passes on.
+func (c *Chaos) Letters(ctx context.Context, after queue.LetterID, limit int) ([]queue.Letter, error) {
+	return c.inner.Letters(ctx, after, limit)
+}
+
+// Drop passes on.
+func (c *Chaos) Drop(ctx context.Context, id queue.LetterID) error { return c.inner.Drop(ctx, id) }
+
 // Backlog passes on.
 func (c *Chaos) Backlog(ctx context.Context, p order.Partition) (queue.Backlog, error) {
 	return c.inner.Backlog(ctx, p)

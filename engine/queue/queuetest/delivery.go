@@ -1,7 +1,10 @@
 package queuetest
 
 import (
+	"cmp"
 	"math/rand/v2"
+	"slices"
+	"time"
 
 	"sluice/engine/order"
 	"sluice/engine/queue"
@@ -180,16 +183,74 @@ func testBury(w *world) {
 	w.closeConsumer(in.c)
 	q = w.reopen(q)
 	in.join(w.consumer(q, order.Normal)).comeBack(p, "one", 0, 3).ackAll() // burying acknowledges nothing
-	if w.Buried == nil {
-		w.Log("the driver declares that it cannot show what was buried")
-		return
+	letter, err := queue.FindLetter(w.ctx, q, queue.LetterID{Partition: p, Position: bad.Position})
+	if err != nil || letter == nil || string(letter.Body) != string(bad.Body) || letter.Reason != "it is damaged" ||
+		time.Since(letter.At).Abs() > w.Patience*10 {
+		w.Errorf("message %d was buried and reads as %+v, %v", bad.Position, letter, err)
 	}
-	found := false
-	for _, b := range w.Buried(w.T, q) {
-		found = found || b.Partition == p && string(b.Body) == string(bad.Body) && b.Reason == "it is damaged"
+}
+
+// Dead letters are read page by page in order, over partitions and over lives of the queue, until they are dropped.
+func testDeadLetters(w *world) {
+	q := w.open()
+	letters := func(after queue.LetterID, limit int) (ids []queue.LetterID) {
+		w.Helper()
+		list, err := q.Letters(w.ctx, after, limit)
+		if err != nil {
+			w.Fatal("letters: ", err)
+		}
+		for i := range list {
+			ids = append(ids, list[i].ID())
+		}
+		return ids
 	}
-	if !found {
-		w.Errorf("message %d was buried and is not among %v", bad.Position, w.Buried(w.T, q))
+	if ids := letters(queue.LetterID{}, 10); len(ids) != 0 {
+		w.Errorf("an empty queue has the dead letters %v", ids)
+	}
+	var want []queue.LetterID
+	for _, p := range w.all() {
+		for _, position := range []uint64{1, 2, 9} {
+			want = append(want, queue.LetterID{Partition: p, Position: position})
+		}
+	}
+	slices.SortFunc(want, func(a, b queue.LetterID) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Position, b.Position))
+	})
+	for i := range want {
+		id := want[len(want)-1-i]
+		if err := q.Bury(w.ctx, queue.Delivery{Partition: id.Partition, Position: id.Position, Body: []byte(id.String())}, "why"); err != nil {
+			w.Fatal("bury: ", err)
+		}
+	}
+	expect := func() {
+		w.Helper()
+		var got []queue.LetterID
+		for page := letters(queue.LetterID{}, 2); len(page) > 0; page = letters(got[len(got)-1], 2) {
+			got = append(got, page...)
+		}
+		if !slices.Equal(got, want) {
+			w.Errorf("dead letters %v, want %v", got, want)
+		}
+	}
+	expect()
+	gone := want[1]
+	for range 2 { // what is not there can be dropped
+		if err := q.Drop(w.ctx, gone); err != nil {
+			w.Fatal("drop: ", err)
+		}
+	}
+	want = slices.Delete(want, 1, 2)
+	expect()
+	q = w.reopen(q)
+	expect()
+	for _, id := range want {
+		l, err := queue.FindLetter(w.ctx, q, id)
+		if err != nil || l == nil || string(l.Body) != id.String() {
+			w.Errorf("letter %s: %+v, %v", id, l, err)
+		}
+	}
+	if l, err := queue.FindLetter(w.ctx, q, gone); l != nil || err != nil {
+		w.Errorf("the dropped letter: %+v, %v", l, err)
 	}
 }
 

@@ -139,10 +139,13 @@ func testQueueIsClosed(w *world) {
 	}
 	_, consumer := q.Consumer(w.ctx, order.Normal)
 	_, backlog := q.Backlog(w.ctx, w.normal(0))
+	_, letters := q.Letters(w.ctx, queue.LetterID{}, 1)
 	for what, err := range map[string]error{
 		"publish":  q.Publish(w.ctx, w.normal(0), []byte("x")),
 		"consumer": consumer,
 		"backlog":  backlog,
+		"letters":  letters,
+		"drop":     q.Drop(w.ctx, queue.LetterID{Partition: w.normal(0), Position: 1}),
 		"bury":     q.Bury(w.ctx, queue.Delivery{Partition: w.normal(0), Position: 1, Body: []byte("x")}, "reason"),
 	} {
 		if !errors.Is(err, queue.ErrClosed) {

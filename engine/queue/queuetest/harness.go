@@ -28,14 +28,6 @@ type Harness struct {
 	ExactBacklog bool // Backlog.Messages is exact at rest
 	BacklogAge   bool // Backlog.Oldest is known
 	OneConsumer  bool // a second consumer of a kind gets nothing while the first lives
-
-	Buried func(t *testing.T, q queue.Queue) []Buried // what was buried; nil: the driver cannot show it
-}
-
-// Buried is a message in the dead-letter place.
-type Buried struct {
-	queue.Delivery
-	Reason string
 }
 
 // Run runs the whole suite. Its tests run in parallel, each on queues of its own.
@@ -86,6 +78,7 @@ var tests = map[string]func(*world){
 	"QueueIsClosed":          testQueueIsClosed,
 	"CloseWhilePublishing":   testCloseWhilePublishing,
 	"Bury":                   testBury,
+	"DeadLetters":            testDeadLetters,
 	"Backlog":                testBacklog,
 	"UnknownPartitionOrKind": testUnknownPartitionOrKind,
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"sluice/engine/order"
@@ -31,33 +32,54 @@ func (q *Queue) Bury(ctx context.Context, d queue.Delivery, reason string) error
 	return nil
 }
 
-// Letter is a buried message.
-type Letter struct {
-	queue.Delivery
-	At     time.Time
-	Reason string
-}
-
-// Letters lists at most limit buried messages by partition and position, for the person who looks at them.
-func (q *Queue) Letters(ctx context.Context, limit int) ([]Letter, error) {
+// Letters reads from the table dead.
+func (q *Queue) Letters(ctx context.Context, after queue.LetterID, limit int) ([]queue.Letter, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	q.look.Lock()
 	defer q.look.Unlock()
 	if q.isClosed() {
 		return nil, queue.ErrClosed
 	}
-	return q.backlog.letters(ctx, limit)
+	letters, err := q.backlog.letters(ctx, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	return letters, nil
 }
 
-func (r *reader) letters(ctx context.Context, limit int) ([]Letter, error) {
+// Drop deletes from the table dead.
+func (q *Queue) Drop(ctx context.Context, id queue.LetterID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	q.write.Lock()
+	defer q.write.Unlock()
+	if q.isClosed() {
+		return queue.ErrClosed
+	}
+	if id.Position > math.MaxInt64 {
+		return nil
+	}
+	if err := q.file.exec("DELETE FROM dead WHERE p = ? AND position = ?", int64(id.Partition), int64(id.Position)); err != nil {
+		return fmt.Errorf("drop dead letter %s: %w", id, err)
+	}
+	return nil
+}
+
+func (r *reader) letters(ctx context.Context, after queue.LetterID, limit int) ([]queue.Letter, error) {
+	position := int64(min(after.Position, math.MaxInt64))
 	rows, err := r.Conn.(driver.QueryerContext).QueryContext(ctx,
-		"SELECT p, position, at, reason, body FROM dead ORDER BY p, position LIMIT ?", named(nil, []any{int64(limit)}))
+		"SELECT p, position, at, reason, body FROM dead WHERE (p, position) > (?, ?) ORDER BY p, position LIMIT ?",
+		named(nil, []any{int64(after.Partition), position, int64(limit)}))
 	if err != nil {
 		return nil, err
 	}
-	var letters []Letter
+	var letters []queue.Letter
 	values := make([]driver.Value, 5)
 	for err = rows.Next(values); err == nil; err = rows.Next(values) {
-		l := Letter{At: time.UnixMilli(values[2].(int64)), Reason: values[3].(string)}
+		l := queue.Letter{At: time.UnixMilli(values[2].(int64)), Reason: values[3].(string)}
 		l.Partition, l.Position = order.Partition(values[0].(int64)), uint64(values[1].(int64))
 		l.Body, _ = values[4].([]byte) // nil if empty
 		letters = append(letters, l)

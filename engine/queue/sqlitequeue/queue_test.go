@@ -53,16 +53,6 @@ func harness(o sqlitequeue.Options) queuetest.Harness {
 		ExactBacklog: true,
 		BacklogAge:   true,
 		OneConsumer:  true,
-		Buried: func(t *testing.T, q queue.Queue) (buried []queuetest.Buried) {
-			letters, err := q.(*sqlitequeue.Queue).Letters(t.Context(), 100)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, l := range letters {
-				buried = append(buried, queuetest.Buried{Delivery: l.Delivery, Reason: l.Reason})
-			}
-			return buried
-		},
 	}
 }
 
