@@ -61,7 +61,7 @@ func (c *call) readOffer(path []byte) {
 }
 
 // listOffers is GET /v1/offers.
-func (c *call) listOffers() {
+func (c *call) listOffers([]byte) {
 	args := c.ctx.QueryArgs()
 	limit, ok := c.limit()
 	if !ok {

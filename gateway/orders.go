@@ -73,7 +73,7 @@ func (c *call) answerOrder(o *order.Order) {
 func (c *call) noStore() { c.ctx.Response.Header.SetCanonical(headCache, valueStore) }
 
 // listOrders is GET /v1/orders.
-func (c *call) listOrders() {
+func (c *call) listOrders([]byte) {
 	user, ok := c.user()
 	if !ok {
 		return

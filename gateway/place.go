@@ -15,7 +15,7 @@ import (
 const outcomeUnknown = "There may be an order. Send the same request with the same Idempotency-Key again to find out."
 
 // placeOrder is POST /v1/orders.
-func (c *call) placeOrder() {
+func (c *call) placeOrder([]byte) {
 	user, ok := c.user()
 	if !ok || !c.isJSON() {
 		return
