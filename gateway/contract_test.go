@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -71,11 +72,10 @@ func (x *contract) check(t testing.TB, r *http.Request, body string, a answer) {
 		t.Errorf("%s %s against openapi.yaml: %v\nrequest %s\nanswer %d %v %s", r.Method, r.URL, err, body, a.status, a.header, a.raw)
 	}
 	if op == nil {
-		want := "MethodNotAllowed"
-		if template == "" {
-			want = "NoSuchOrder" // the one of the addresses that do not exist
-		}
-		if a.raw != "" {
+		want := map[int]string{404: "NoSuchOrder", 405: "MethodNotAllowed", 429: "RateLimited"}[a.status]
+		if want == "" || template != "" && a.status == 404 {
+			fail(errors.New("it has no such route"))
+		} else if a.raw != "" {
 			if err := x.fits(x.doc.Components.Responses[want].Value.Content["application/problem+json"].Schema, a.raw); err != nil {
 				fail(err)
 			}

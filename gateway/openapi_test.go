@@ -137,6 +137,7 @@ func TestOpenAPIHasTheBounds(t *testing.T) {
 	enum(schema("Order", "reason"), string(order.ReasonCut), string(order.ReasonSoldOut), string(order.ReasonOverLimit),
 		string(order.ReasonDuplicate), string(order.ReasonKeyReused), string(order.ReasonRefused))
 	enum(schema("Kind"), order.Normal.String(), order.Flash.String())
+	enum(schema("Problem", "limit"), limitNames[1:]...)
 	enum(schema("Offer", "state"), string(order.OfferUpcoming), string(order.OfferOpen), string(order.OfferSoldOut), string(order.OfferClosed))
 	// An offer alone is an offer of a list and the time.
 	now := maps.Clone(schema("OfferNow").Properties)
@@ -160,6 +161,7 @@ func TestOpenAPIPromisesWhatIsAnswered(t *testing.T) {
 			w.promisedToNobody(path)
 		}
 	}
+	w.promisedWhenLimited()
 	bad := newWorld(t, func(o *Options) { o.ReadTimeout, o.ConnectionsMax = 100*time.Millisecond, 1 })
 	bad.contract = w.contract
 	for path, item := range w.contract.doc.Paths.Map() {
@@ -290,6 +292,18 @@ func (w *world) promisedToNobody(path string) {
 		w.do(r).is(401, "unauthenticated")
 		r.header = map[string]string{"Authorization": "Bearer " + tokenOf(42), "Sluice-User": "43"}
 		w.do(r).is(403, "forbidden")
+	}
+}
+
+// promisedWhenLimited asks everything when nothing more is let through.
+func (w *world) promisedWhenLimited() {
+	w.t.Helper()
+	w.limit(Limits{Global: once(1)})
+	w.get(0, "/v1/offers").is(200, "")
+	for path, item := range w.contract.doc.Paths.Map() {
+		for method := range item.Operations() {
+			w.do(request{method: method, path: strings.ReplaceAll(path, "{id}", "1")}).isLimited("global")
+		}
 	}
 }
 
