@@ -20,7 +20,7 @@ import (
 // described is openapi.yaml, made strict: it says that answers may get new fields, but those that this server sends must
 // all be in it.
 var described = sync.OnceValue(func() *openapi3.T {
-	openapi3filter.RegisterBodyDecoder(typeNDJSON, openapi3filter.PlainBodyDecoder)
+	openapi3filter.RegisterBodyDecoder(typeNDJSON, decodeLines)
 	doc, err := openapi3.NewLoader().LoadFromData(openAPI)
 	if err == nil {
 		err = doc.Validate(context.Background())
@@ -36,6 +36,22 @@ var described = sync.OnceValue(func() *openapi3.T {
 	}
 	return doc
 })
+
+// decodeLines reads NDJSON as an array.
+func decodeLines(r io.Reader, _ http.Header, _ *openapi3.SchemaRef, _ openapi3filter.EncodingFn) (any, error) {
+	list := []any{}
+	for d := json.NewDecoder(r); ; {
+		var v any
+		err := d.Decode(&v)
+		if err == io.EOF {
+			return list, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+}
 
 // contract holds requests and answers to openapi.yaml, and remembers which of its answers it has seen.
 type contract struct {
@@ -98,13 +114,6 @@ func (x *contract) check(t testing.TB, r *http.Request, body string, a answer) {
 	if err := x.validate(r, template, op, body, a); err != nil {
 		fail(err)
 	}
-	if a.status == 200 && a.header.Get("Content-Type") == typeNDJSON {
-		for line := range strings.Lines(a.raw) {
-			if err := x.fits(x.doc.Components.Schemas["BatchAnswer"], line); err != nil {
-				fail(err)
-			}
-		}
-	}
 }
 
 func header(r *openapi3.Response, name string) *openapi3.HeaderRef {
@@ -129,7 +138,8 @@ func (x *contract) validate(r *http.Request, template string, op *openapi3.Opera
 	id, _ := route.match([]byte(r.URL.EscapedPath()))
 	in := &openapi3filter.RequestValidationInput{Request: r, Options: options, PathParams: map[string]string{"id": string(id)},
 		Route: &routers.Route{Spec: x.doc, Path: template, PathItem: x.doc.Paths.Value(template), Method: r.Method, Operation: op}}
-	if a.status < 400 && (body != "" || op.RequestBody == nil) {
+	badLines := template == batchPath && strings.Contains(a.raw, `"status":4`) // they fail alone
+	if a.status < 400 && !badLines && (body != "" || op.RequestBody == nil) {
 		if err := openapi3filter.ValidateRequest(context.Background(), in); err != nil {
 			return err
 		}

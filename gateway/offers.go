@@ -72,15 +72,15 @@ func (c *call) listOffers([]byte) {
 		return
 	}
 	var kind order.Kind
-	if given := args.Peek("kind"); len(given) > 0 {
-		if kind, ok = order.ParseKind(string(given)); !ok {
+	if args.Has("kind") {
+		if kind, ok = order.ParseKind(string(args.Peek("kind"))); !ok {
 			c.invalid("?kind", "must be normal or flash")
 			return
 		}
 	}
 	var shop uint64
-	if given := args.Peek("shop_id"); len(given) > 0 {
-		if shop, ok = parseID(given); !ok {
+	if args.Has("shop_id") {
+		if shop, ok = parseID(args.Peek("shop_id")); !ok {
 			c.invalid("?shop_id", "must be the id of a shop")
 			return
 		}

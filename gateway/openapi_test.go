@@ -102,8 +102,9 @@ func TestOpenAPIHasTheBounds(t *testing.T) {
 	want("title", schema("Offer", "title").MaxLength, order.TitleMax)
 	want("page", schema("OrderPage", "data").MaxItems, pageMax)
 	want("errors", schema("Problem", "errors").MaxItems, faultsMax)
-	batch := doc.Paths.Value(batchPath).Post.RequestBody.Value.Content[typeNDJSON].Schema.Value
-	want("batch", batch.MaxLength, BatchBodyMax)
+	batch := doc.Paths.Value(batchPath).Post
+	want("batch", batch.RequestBody.Value.Content[typeNDJSON].Schema.Value.MaxItems, BatchLinesMax)
+	want("answers of a batch", batch.Responses.Status(200).Value.Content[typeNDJSON].Schema.Value.MaxItems, BatchLinesMax)
 	for d := range detailAddress {
 		path := strings.Split(strings.TrimPrefix(detailTable[d].parent+"/"+detailTable[d].name, "/details/"), "/")
 		want(fmt.Sprint(path), schema("RequestDetails", path...).MaxLength, detailTable[d].most)
