@@ -51,10 +51,12 @@ func (c *Client) PlaceBatch(ctx context.Context, lines []BatchLine) ([]BatchResu
 		err = nil // every line has its answer
 	}
 	for _, i := range b.left {
-		if again == nil {
-			b.results[i].Err = err
-		} else if b.open[i] {
-			b.results[i].Err = fmt.Errorf("%w: %w", ErrUnknown, b.results[i].Err)
+		switch r := &b.results[i]; {
+		case r.Placed != nil:
+		case again == nil:
+			r.Err = err
+		default:
+			b.settle(i)
 		}
 	}
 	return b.results, err
@@ -81,13 +83,16 @@ func (b *batch) attempt(ctx context.Context) error {
 		body = append(body, b.lines[i]...)
 	}
 	a, err := b.c.attempt(ctx, &query{method: "POST", path: "/v1/orders/batch", body: body, contentType: "application/x-ndjson", nobody: true})
-	if err != nil {
-		for _, i := range b.left {
-			b.open[i] = b.open[i] || leavesOpen(err)
-		}
-		return err
+	if err == nil {
+		err = b.read(a.body)
 	}
-	return b.read(a.body)
+	var some *unserved
+	if !errors.As(err, &some) && leavesOpen(err) {
+		for _, i := range b.left {
+			b.open[i] = true
+		}
+	}
+	return err
 }
 
 // read takes the answers to the lines that are left.
