@@ -126,7 +126,6 @@ type visitors struct {
 func newVisitors(addr string, connections int, reqs *load.Requests) *visitors {
 	v := &visitors{reqs: reqs, history: make([]audit.Entry, reqs.Len()), client: &fasthttp.HostClient{
 		Addr: addr, MaxConns: connections, MaxConnWaitTimeout: 20 * time.Second, ReadTimeout: 20 * time.Second, MaxIdemponentCallAttempts: 1,
-		RetryIf: func(*fasthttp.Request) bool { return false },
 	}}
 	for i := range v.times {
 		v.times[i], v.codes[i] = load.NewHistogram(), map[string]int{}
