@@ -78,15 +78,7 @@ func TestOpenAPIHasEveryCode(t *testing.T) {
 func TestOpenAPIHasTheBounds(t *testing.T) {
 	t.Parallel()
 	doc := described()
-	schema := func(name string, fields ...string) *openapi3.Schema {
-		s := doc.Components.Schemas[name]
-		for _, field := range fields {
-			if s = s.Value.Properties[field]; s == nil {
-				t.Fatalf("%s has no %v", name, fields)
-			}
-		}
-		return s.Value
-	}
+	schema := schemaOf(t)
 	want := func(what string, got *uint64, want int) {
 		t.Helper()
 		if got == nil || *got != uint64(want) {
@@ -119,6 +111,25 @@ func TestOpenAPIHasTheBounds(t *testing.T) {
 	if got := doc.Components.Parameters["PageLimit"].Value.Schema.Value.Default; got != float64(pageDefault) {
 		t.Errorf("a page is %v, in the code %d", got, pageDefault)
 	}
+}
+
+// schemaOf finds a schema of the file, or the schema of a field in it.
+func schemaOf(t *testing.T) func(name string, fields ...string) *openapi3.Schema {
+	return func(name string, fields ...string) *openapi3.Schema {
+		s := described().Components.Schemas[name]
+		for _, field := range fields {
+			if s = s.Value.Properties[field]; s == nil {
+				t.Fatalf("%s has no %v", name, fields)
+			}
+		}
+		return s.Value
+	}
+}
+
+// The words of the file are those of the code.
+func TestOpenAPIHasTheWords(t *testing.T) {
+	t.Parallel()
+	doc, schema := described(), schemaOf(t)
 	enum := func(s *openapi3.Schema, want ...string) {
 		t.Helper()
 		var got []string

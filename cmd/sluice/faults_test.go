@@ -117,24 +117,7 @@ func TestClientOnABadRoad(t *testing.T) {
 			}
 		})
 	}
-	buyers.Go(func() {
-		list := make([]gatewayclient.BatchLine, lines)
-		for i := range list {
-			list[i] = gatewayclient.BatchLine{UserID: fmt.Sprint(100 + i), OrderRequest: gatewayclient.OrderRequest{Items: []gatewayclient.Line{{OfferID: offer, Quantity: 1}}}}
-		}
-		results, err := c.PlaceBatch(ctx, list)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		for i, r := range results {
-			if r.Err != nil {
-				t.Errorf("line %d: %v", i, r.Err)
-				continue
-			}
-			orderOf.Store(list[i].UserID+" "+list[i].Key, r.Placed.ID)
-		}
-	})
+	buyers.Go(func() { s.batchOnABadRoad(ctx, c, offer, &orderOf, lines) })
 	buyers.Wait()
 	if sold.Load() != users/2 || refused.Load() != users/2 {
 		t.Errorf("%d sold and %d refused of %d units for %d buyers", sold.Load(), refused.Load(), users/2, users)
@@ -149,6 +132,27 @@ func TestClientOnABadRoad(t *testing.T) {
 	s.remaining(offer, fmt.Sprint(1000-users*orders-lines))
 	s.remaining(few, "0")
 	s.audited(true)
+}
+
+// batchOnABadRoad places n orders of as many users in one batch.
+func (s *shop) batchOnABadRoad(ctx context.Context, c *gatewayclient.Client, offer string, orderOf *sync.Map, n int) {
+	list := make([]gatewayclient.BatchLine, n)
+	for i := range list {
+		list[i] = gatewayclient.BatchLine{UserID: fmt.Sprint(100 + i),
+			OrderRequest: gatewayclient.OrderRequest{Items: []gatewayclient.Line{{OfferID: offer, Quantity: 1}}}}
+	}
+	results, err := c.PlaceBatch(ctx, list)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	for i, r := range results {
+		if r.Err != nil {
+			s.t.Errorf("line %d: %v", i, r.Err)
+			continue
+		}
+		orderOf.Store(list[i].UserID+" "+list[i].Key, r.Placed.ID)
+	}
 }
 
 // oneOrderPerKey looks for the orders of the keys ("user key" to the id that was answered), of which there are n.
