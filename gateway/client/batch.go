@@ -45,21 +45,31 @@ func (c *Client) PlaceBatch(ctx context.Context, lines []BatchLine) ([]BatchResu
 	if len(lines) == 0 {
 		return b.results, nil
 	}
-	err := c.persist(ctx, true, b.attempt)
-	var again *unserved
-	if errors.As(err, &again) {
+	return b.results, b.finish(c.persist(ctx, false, b.attempt))
+}
+
+// finish gives the lines that are left what the last attempt came to, and says what the request as a whole came to.
+func (b *batch) finish(err error) error {
+	var some *unserved
+	if errors.As(err, &some) {
 		err = nil // every line has its answer
 	}
+	unknown := false
 	for _, i := range b.left {
-		switch r := &b.results[i]; {
-		case r.Placed != nil:
-		case again == nil:
-			r.Err = err
-		default:
-			b.settle(i)
+		r := &b.results[i]
+		if r.Placed != nil {
+			continue
 		}
+		if err != nil {
+			r.Err = err
+		}
+		b.settle(i)
+		unknown = unknown || b.open[i]
 	}
-	return b.results, err
+	if err != nil && unknown {
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return err
 }
 
 // batch is a call of PlaceBatch.
@@ -115,6 +125,9 @@ func (b *batch) read(body []byte) error {
 			b.results[i], b.open[i] = BatchResult{Placed: &Placed{Order: *line.Order, Replayed: line.Replayed}}, false
 			continue
 		}
+		if b.results[i].Placed != nil {
+			continue // told by an answer that was damaged further on
+		}
 		p := problemOf(line.Status, "", line.Problem)
 		b.results[i].Err, b.open[i] = p, b.open[i] && !settles(p) || leavesOpen(p)
 		if !helps(p) {
@@ -133,7 +146,7 @@ func (b *batch) read(body []byte) error {
 	return nil
 }
 
-// settle makes a line's final refusal say so if an earlier attempt of it may have had an effect.
+// settle makes a line's error say so if an attempt of it may have had an effect.
 func (b *batch) settle(i int) {
 	if b.open[i] {
 		b.results[i].Err = fmt.Errorf("%w: %w", ErrUnknown, b.results[i].Err)

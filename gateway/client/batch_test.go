@@ -64,9 +64,21 @@ func TestBatchGivesUp(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Options{}, step{status: 200, body: `{"line":1,"status":202,"order":{"id":"1"}}` + "\n" + `{"line":2,"status":503,"problem":{"code":"overloaded"}}` + "\n"},
 		step{status: 200, body: `{"line":2,"status":503,"problem":{"code":"overloaded"}}` + "\n"})
-	got, err := s.PlaceBatch(within(t, 300*time.Millisecond), lines(2))
+	got, err := s.PlaceBatch(within(t, 2*time.Second), lines(2))
 	var p *Problem
 	if err != nil || got[0].Placed == nil || !errors.As(got[1].Err, &p) || p.Code != "overloaded" || errors.Is(got[1].Err, ErrUnknown) {
+		t.Errorf("%v %+v", err, got)
+	}
+	s = serve(t, Options{}, step{status: 200, body: `{"line":1,"status":504,"problem":{"code":"outcome_unknown"}}` + "\n" + `{"line":2,"status":503,"problem":{"code":"overloaded"}}` + "\n"},
+		refusal(503, "overloaded"))
+	got, err = s.PlaceBatch(within(t, 2*time.Second), lines(2))
+	if !errors.Is(err, ErrUnknown) || !errors.Is(got[0].Err, ErrUnknown) || errors.Is(got[1].Err, ErrUnknown) || !errors.As(got[1].Err, &p) {
+		t.Errorf("%v %+v", err, got)
+	}
+	s = serve(t, Options{}, step{status: 200, body: `{"line":1,"status":202,"order":{"id":"1"}}` + "\n"},
+		step{status: 200, body: `{"line":1,"status":429,"problem":{"code":"rate_limited"}}` + "\n" + `{"line":2,"status":202,"order":{"id":"2"}}` + "\n"})
+	got, err = s.PlaceBatch(within(t, 2*time.Second), lines(2))
+	if err != nil || got[0].Err != nil || got[0].Placed.ID != "1" || got[1].Err != nil || got[1].Placed.ID != "2" {
 		t.Errorf("%v %+v", err, got)
 	}
 	s = serve(t, Options{}, cut)
