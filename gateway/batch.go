@@ -42,7 +42,7 @@ type batchLine struct {
 var batchPool = sync.Pool{New: func() any { return &batch{body: orderBody{batch: true}} }}
 
 // placeBatch is POST /v1/orders/batch.
-func (c *call) placeBatch() {
+func (c *call) placeBatch([]byte) {
 	if !c.batchAllowed() {
 		return
 	}

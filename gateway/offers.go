@@ -91,7 +91,7 @@ func (c *call) readOffer(path []byte) {
 }
 
 // listOffers is GET /v1/offers.
-func (c *call) listOffers() {
+func (c *call) listOffers([]byte) {
 	args := c.ctx.QueryArgs()
 	limit, ok := c.limit()
 	if !ok {
@@ -102,15 +102,15 @@ func (c *call) listOffers() {
 		return
 	}
 	var kind order.Kind
-	if given := args.Peek("kind"); len(given) > 0 {
-		if kind, ok = order.ParseKind(string(given)); !ok {
+	if args.Has("kind") {
+		if kind, ok = order.ParseKind(string(args.Peek("kind"))); !ok {
 			c.invalid("?kind", "must be normal or flash")
 			return
 		}
 	}
 	var shop uint64
-	if given := args.Peek("shop_id"); len(given) > 0 {
-		if shop, ok = parseID(given); !ok {
+	if args.Has("shop_id") {
+		if shop, ok = parseID(args.Peek("shop_id")); !ok {
 			c.invalid("?shop_id", "must be the id of a shop")
 			return
 		}

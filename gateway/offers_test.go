@@ -93,7 +93,7 @@ func TestListOffers(t *testing.T) {
 	if !slices.Equal(append(page, rest...), all) || last != "" {
 		t.Errorf("pages %v and %v", page, rest)
 	}
-	for _, bad := range []string{"limit=0", "kind=normal,flash", "kind=x", "shop_id=x", "shop_id=0", "cursor=x"} {
+	for _, bad := range []string{"limit=0", "kind=normal,flash", "kind=x", "shop_id=x", "shop_id=0", "shop_id=", "kind=", "cursor=x"} {
 		w.get(0, "/v1/offers?"+bad).is(400, "invalid_request")
 	}
 }

@@ -73,27 +73,27 @@ func (c *call) answerOrder(o *order.Order) {
 func (c *call) noStore() { c.ctx.Response.Header.SetCanonical(headCache, valueStore) }
 
 // listOrders is GET /v1/orders.
-func (c *call) listOrders() {
+func (c *call) listOrders([]byte) {
 	user, ok := c.user()
 	if !ok {
 		return
 	}
 	args := c.ctx.QueryArgs()
-	if args.Has("idempotency_key") {
-		c.listByKey(user, string(args.Peek("idempotency_key")))
-		return
-	}
 	limit, ok := c.limit()
 	if !ok {
 		return
 	}
 	f := store.ListFilter{Limit: limit + 1, Status: order.Status(args.Peek("status"))}
-	if f.Status != "" && (!f.Status.Known() || f.Status == order.Pending) {
+	if args.Has("status") && (!f.Status.Known() || f.Status == order.Pending) {
 		c.invalid("?status", "must be a status of a stored order, such as awaiting_payment")
 		return
 	}
 	before, ok := c.cursor()
 	if !ok || !c.moment("created_from", &f.From) || !c.moment("created_to", &f.To) {
+		return
+	}
+	if args.Has("idempotency_key") {
+		c.listByKey(user, string(args.Peek("idempotency_key")))
 		return
 	}
 	f.Before = order.ID(before)
@@ -152,41 +152,42 @@ func (c *call) answerOrders(list []*order.Order, limit int) {
 
 // limit is the size of a page. ok is false if the request was refused.
 func (c *call) limit() (n int, ok bool) {
-	given := c.ctx.QueryArgs().Peek("limit")
-	if len(given) == 0 {
+	args := c.ctx.QueryArgs()
+	if !args.Has("limit") {
 		return pageDefault, true
 	}
-	n, err := strconv.Atoi(string(given))
-	if err != nil || n < 1 || n > pageMax {
+	given, err := strconv.ParseUint(string(args.Peek("limit")), 10, 16)
+	if err != nil || given < 1 || given > pageMax {
 		c.invalid("?limit", "must be a whole number from 1 to "+strconv.Itoa(pageMax))
 		return 0, false
 	}
-	return n, true
+	return int(given), true
 }
 
 // cursor is where the page begins: the id of the last thing on the page before. 0: at the beginning.
 func (c *call) cursor() (id uint64, ok bool) {
-	given := c.ctx.QueryArgs().Peek("cursor")
-	if len(given) == 0 {
+	args := c.ctx.QueryArgs()
+	if !args.Has("cursor") {
 		return 0, true
 	}
-	if id, ok = parseID(given); !ok {
+	if id, ok = parseID(args.Peek("cursor")); !ok {
 		c.invalid("?cursor", "must be a next_cursor of this list")
 	}
 	return id, ok
 }
 
-// moment reads a time from the query. ok is false if the request was refused.
+// moment reads a time from the query. One before 1970 is as good as the first one after. ok is false if the request was
+// refused.
 func (c *call) moment(name string, into *order.Milli) (ok bool) {
-	given := c.ctx.QueryArgs().Peek(name)
-	if len(given) == 0 {
+	args := c.ctx.QueryArgs()
+	if !args.Has(name) {
 		return true
 	}
-	t, err := time.Parse(time.RFC3339, string(given))
-	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
+	t, err := time.Parse(time.RFC3339, string(args.Peek(name)))
+	if err != nil {
 		c.invalid("?"+name, "must be a time such as 2026-01-31T08:00:00Z")
 		return false
 	}
-	*into = order.MilliOf(t)
+	*into = max(1, order.MilliOf(t))
 	return true
 }

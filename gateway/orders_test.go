@@ -186,13 +186,15 @@ func TestListOrders(t *testing.T) {
 	check("idempotency_key=key-9", nil)
 	check("created_from=2100-01-01T00:00:00Z", nil)
 	check("created_to=2100-01-01T00:00:00%2B08:00&created_from=2020-01-01T00:00:00Z", ids)
+	check("created_from=1969-01-01T00:00:00Z", ids)
+	check("created_to=1969-01-01T00:00:00Z", nil)
 	page, next := list("limit=2")
 	rest, last := list("limit=3&cursor=" + next)
 	if !slices.Equal(append(page, rest...), ids) || last != "" {
 		t.Errorf("pages %v %v, want %v", page, rest, ids)
 	}
 	for _, bad := range []string{"limit=0", "limit=101", "limit=x", "cursor=x", "cursor=-1", "status=pending", "status=PAID",
-		"created_from=yesterday", "created_to=1969-01-01T00:00:00Z", "idempotency_key=", "idempotency_key=" + strings.Repeat("k", 65),
+		"created_from=yesterday", "limit=", "limit=%2B5", "cursor=", "status=", "created_from=", "idempotency_key=", "idempotency_key=" + strings.Repeat("k", 65),
 		"idempotency_key=" + url.QueryEscape("a b")} {
 		w.get(42, "/v1/orders?"+bad).is(400, "invalid_request")
 	}

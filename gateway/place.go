@@ -15,7 +15,7 @@ import (
 const outcomeUnknown = "There may be an order. Send the same request with the same Idempotency-Key again to find out."
 
 // placeOrder is POST /v1/orders.
-func (c *call) placeOrder() {
+func (c *call) placeOrder([]byte) {
 	user, ok := c.user()
 	if !ok || !c.isJSON() {
 		return
@@ -24,15 +24,14 @@ func (c *call) placeOrder() {
 	if !ok {
 		return
 	}
-	key := string(c.ctx.Request.Header.PeekCanonical(headKey))
+	key, ok := c.key()
+	if !ok {
+		return
+	}
 	body := c.ctx.PostBody()
 	if key == "" && c.knownSoldOut(body) {
 		c.g.stats.shortCuts.Add(1)
 		c.refuse(&problem{code: codeSoldOut, detail: soldOut, errors: []fieldError{{itemPointers[0], "is sold out"}}})
-		return
-	}
-	if key != "" && !order.ValidKey(key) {
-		c.invalid("Idempotency-Key", keyRule)
 		return
 	}
 	if o := &c.body; !o.parse(body) {
@@ -53,6 +52,20 @@ func (c *call) placeOrder() {
 	c.answerTicket(t, wait)
 	t.Free() // not deferred: after a panic the engine may still have it
 	c.g.stats.placed(time.Since(c.now), 1)
+}
+
+// key is the client's idempotency key, "" if it gave none. One that is there and empty is a fault of the client, which
+// believes that it may repeat itself. ok is false if the request was refused.
+func (c *call) key() (key string, ok bool) {
+	given := c.ctx.Request.Header.PeekAll("Idempotency-Key")
+	if len(given) == 0 {
+		return "", true
+	}
+	if key = string(given[0]); len(given) > 1 || !order.ValidKey(key) {
+		c.invalid("Idempotency-Key", keyRule)
+		return "", false
+	}
+	return key, true
 }
 
 var keyRule = "must be 1 to " + strconv.Itoa(order.KeyMax) + " visible ASCII characters"

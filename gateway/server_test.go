@@ -120,6 +120,8 @@ func TestBadRequests(t *testing.T) {
 		"no type":               {strings.Replace(post(len(good), good), "Content-Type: application/json\r\n", "", 1), 415, "unsupported_media_type"},
 		"cut":                   {post(len(good)-1, good[:len(good)-1]), 400, "invalid_request"},
 		"key with spaces":       {strings.Replace(post(len(good), good), "Host: x", "Host: x\r\nIdempotency-Key: a b", 1), 400, "invalid_request"},
+		"key empty":             {strings.Replace(post(len(good), good), "Host: x", "Host: x\r\nIdempotency-Key:", 1), 400, "invalid_request"},
+		"two keys":              {strings.Replace(post(len(good), good), "Host: x", "Host: x\r\nIdempotency-Key: a\r\nIdempotency-Key: b", 1), 400, "invalid_request"},
 		"key too long":          {strings.Replace(post(len(good), good), "Host: x", "Host: x\r\nIdempotency-Key: "+strings.Repeat("k", 65), 1), 400, "invalid_request"},
 		"key in other letters":  {strings.Replace(post(len(good), good), "Host: x", "Host: x\r\nIdempotency-Key: \xe4\xb8\xad", 1), 400, "invalid_request"},
 		"bad wait":              {strings.Replace(post(len(good), good), "/v1/orders", "/v1/orders?wait=soon", 1), 400, "invalid_request"},

@@ -37,9 +37,11 @@ type world struct {
 	orders    *orders
 	placer    *placer
 	lifecycle *lifecycle.Lifecycle
+	canceller *canceller
 	gateway   *Gateway
 	logs      *logs
 	client    http.Client
+	contract  *contract     // every answer is held to openapi.yaml
 	unpaid    time.Duration // how long an order may be unpaid, from the next startPersist on
 }
 
@@ -65,6 +67,19 @@ func (p *placer) PlaceAll(ctx context.Context, tickets []*engine.Ticket) {
 		return
 	}
 	p.Engine.PlaceAll(ctx, tickets)
+}
+
+// canceller is the lifecycle, unless a test wants it to fail.
+type canceller struct {
+	*lifecycle.Lifecycle
+	fail atomic.Bool
+}
+
+func (c *canceller) Cancel(ctx context.Context, u order.UserID, id order.ID) (*order.Order, lifecycle.CancelResult, error) {
+	if c.fail.Load() {
+		return nil, 0, errPlanted
+	}
+	return c.Lifecycle.Cancel(ctx, u, id)
 }
 
 // orders is the store, with reads that fail or hang when a test wants it, and a few orders of the test's own.
@@ -174,7 +189,7 @@ func (l *logs) String() string {
 func newWorld(t testing.TB, tweak ...func(*Options)) *world {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
-	w := &world{t: t, logs: &logs{}, unpaid: time.Hour}
+	w := &world{t: t, logs: &logs{}, contract: newContract(), unpaid: time.Hour}
 	log := slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	partitions := order.Partitions{Normal: 2, Flash: 2}
 	var err error
@@ -204,14 +219,14 @@ func newWorld(t testing.TB, tweak ...func(*Options)) *world {
 	t.Cleanup(func() { _ = w.lifecycle.Close(ctx) })
 
 	w.orders = &orders{Store: w.store, extra: map[order.ID]*order.Order{}}
-	w.placer = &placer{Engine: w.engine}
+	w.placer, w.canceller = &placer{Engine: w.engine}, &canceller{Lifecycle: w.lifecycle}
 	options := DefaultOptions()
 	options.Listen, options.JWTSecrets, options.ServiceTokens = "127.0.0.1:0", []string{testSecret}, []string{testService}
 	for _, f := range tweak {
 		f(&options)
 	}
 	must(t, options.Validate())
-	w.gateway = New(options, Deps{Placer: w.placer, Catalogue: w.engine, Orders: w.orders, Canceller: w.lifecycle, Log: log})
+	w.gateway = New(options, Deps{Placer: w.placer, Catalogue: w.engine, Orders: w.orders, Canceller: w.canceller, Log: log})
 	must(t, w.gateway.Start(ctx))
 	t.Cleanup(func() {
 		w.client.CloseIdleConnections()
@@ -300,7 +315,9 @@ func (w *world) do(r request) answer {
 	}
 	res, err := w.client.Do(req)
 	must(w.t, err)
-	return readAnswer(w.t, res)
+	a := readAnswer(w.t, res)
+	w.contract.check(w.t, req, r.body, a)
+	return a
 }
 
 func readAnswer(t testing.TB, res *http.Response) answer {
@@ -309,7 +326,7 @@ func readAnswer(t testing.TB, res *http.Response) answer {
 	must(t, err)
 	must(t, res.Body.Close())
 	a := answer{t: t, status: res.StatusCode, header: res.Header, raw: string(raw)}
-	if len(raw) > 0 && a.header.Get("Content-Type") != typeNDJSON {
+	if strings.HasSuffix(a.header.Get("Content-Type"), "json") && len(raw) > 0 && a.header.Get("Content-Type") != typeNDJSON {
 		if err := json.Unmarshal(raw, &a.body); err != nil {
 			t.Fatalf("%d %s: %v", a.status, raw, err)
 		}
