@@ -81,6 +81,9 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	}
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
+	if r.o.Profile != "" {
+		defer r.startProfile(ctx, s)()
+	}
 	before := cpu(s.pid())
 	w := startWatch(ctx, s.ops, 0)
 	v := newVisitors(s.gateway, connections, reqs)

@@ -14,7 +14,7 @@ const selectOrder = `SELECT order_id, batch_id, epoch, user_id, shop_id, group_i
 // Order reads an order as it is stored; nil if it is not. A rejected duplicate is returned as such: DuplicateOf names
 // the order that its buyer is to be shown.
 func (s *Store) Order(ctx context.Context, id order.ID) (*order.Order, error) {
-	rows, err := s.shards[s.OrderShard(id)].read.QueryContext(ctx, selectOrder+" WHERE order_id = ?", id)
+	rows, err := s.shards[s.OrderShard(id)].rows(ctx, selectOrder+" WHERE order_id = ?", id)
 	o, err := scanOne(rows, err)
 	if err != nil {
 		return nil, fmt.Errorf("read order %s: %w", id, err)
@@ -123,11 +123,12 @@ func (s *Store) OrdersOfKeys(ctx context.Context, shard int, keys []KeyRef) ([]*
 
 func (s *Store) orders(ctx context.Context, shard int, query string, args ...any) ([]*order.Order, error) {
 	var orders []*order.Order
-	err := s.query(ctx, shard, query, func(r *sql.Rows) error {
+	rows, err := s.shards[shard].rows(ctx, query, args...)
+	err = each(rows, err, func(r *sql.Rows) error {
 		o, err := scanOrder(r)
 		orders = append(orders, o)
 		return err
-	}, args...)
+	})
 	return orders, err
 }
 

@@ -54,6 +54,7 @@ type shard struct {
 	turn   turn       // who writes next (SQLite)
 	stmts  statements // prepared on the one writing connection (SQLite)
 	keys   *keyIndex  // SQLite only
+	reads  sync.Map   // query -> *sql.Stmt of read (SQLite)
 }
 
 // ErrNotMine says that the epoch of the call is not the one that may do this now; nothing was written.

@@ -168,6 +168,25 @@ func (s *Store) query(ctx context.Context, shard int, query string, scan func(*s
 	return each(rows, err, scan)
 }
 
+// rows runs a query outside of any transaction; the caller closes the rows. On SQLite its statement is kept: preparing it
+// costs as much as the reading. It is for queries of few forms.
+func (sh *shard) rows(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if sh.keys == nil {
+		return sh.read.QueryContext(ctx, query, args...)
+	}
+	kept, ok := sh.reads.Load(query)
+	if !ok {
+		stmt, err := sh.read.PrepareContext(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		if kept, ok = sh.reads.LoadOrStore(query, stmt); ok {
+			_ = stmt.Close() // somebody else was faster
+		}
+	}
+	return kept.(*sql.Stmt).QueryContext(ctx, args...)
+}
+
 func each(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 	if err != nil {
 		return err
