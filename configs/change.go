@@ -3,6 +3,7 @@ package configs
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -48,4 +49,30 @@ func (e *FixedError) Error() string {
 		list[i] = c.String()
 	}
 	return "these settings are fixed until the program is restarted: " + strings.Join(list, ", ")
+}
+
+// Locate gives every line of err, each about a value of this configuration, the setting's whole path and the source that
+// set it. Lines about a section, or a setting that nobody set, stay as they are.
+func (c *Config) Locate(err error) error {
+	if err == nil {
+		return nil
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = c.locate(line)
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// locate does it for one line. Stages write `engine: waiting_max must be ...` of engine.waiting_max.
+func (c *Config) locate(line string) string {
+	for colons := range 3 {
+		text := strings.Replace(line, ": ", ".", colons)
+		for _, f := range c.fields {
+			if rest, ok := strings.CutPrefix(text, f.Path); ok && f.Source != "default" && strings.HasPrefix(rest, " ") {
+				return f.Source + ": " + text
+			}
+		}
+	}
+	return line
 }

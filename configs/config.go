@@ -96,7 +96,7 @@ func (c *Config) Validate() error {
 func (c *Config) GatewayOptions(s *Secrets) gateway.Options {
 	o := c.Gateway
 	o.JWTSecrets = append([]string{s.JWT}, s.JWTOthers...)
-	o.ServiceTokens, o.MaxQueueAge = []string{s.ServiceToken}, c.Engine.MaxQueueAge
+	o.ServiceTokens, o.MaxQueueAge, o.Kinds = []string{s.ServiceToken}, c.Engine.MaxQueueAge, c.Engine.Kinds
 	return o
 }
 

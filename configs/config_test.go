@@ -53,7 +53,8 @@ func TestDefaultsAreTheStages(t *testing.T) {
 	if d := cmp.Diff(wantGateway, c.Gateway); d != "" {
 		t.Errorf("embedded.yaml is not the gateway's default (-stage +file):\n%s", d)
 	}
-	wantLifecycle := lifecycle.Options{ExpireEvery: time.Second, GiveBackEvery: 200 * time.Millisecond, CallTimeout: 5 * time.Second}
+	wantLifecycle := lifecycle.Options{Tuning: lifecycle.Tuning{ExpireEvery: time.Second, GiveBackEvery: 200 * time.Millisecond,
+		CallTimeout: 5 * time.Second}}
 	if d := cmp.Diff(wantLifecycle, c.Lifecycle); d != "" {
 		t.Errorf("embedded.yaml is not lifecycle's default (-stage +file):\n%s", d)
 	}

@@ -73,19 +73,20 @@ func Snake(name string) string {
 
 // find is the field of that path. For an unknown one the error names the nearest that exists.
 func find(fields []*Field, path string) (*Field, error) {
+	for _, f := range fields {
+		switch {
+		case f.Path == path:
+			return f, nil
+		case strings.HasPrefix(f.Path, path+"."):
+			return nil, fmt.Errorf("%s is a section: give one of its settings, such as %s", path, f.Path)
+		case strings.HasPrefix(path, f.Path+"."):
+			return nil, fmt.Errorf("%s is a single value: %s does not exist", f.Path, path)
+		}
+	}
 	nearest, distance := "", 4
 	for _, f := range fields {
-		if f.Path == path {
-			return f, nil
-		}
-		if strings.HasPrefix(f.Path, path+".") {
-			return nil, fmt.Errorf("%s is a section: give one of its settings, such as %s", path, f.Path)
-		}
 		if d := editDistance(f.Path, path); d < distance {
 			nearest, distance = f.Path, d
-		}
-		if strings.HasPrefix(path, f.Path+".") {
-			return nil, fmt.Errorf("%s is a single value: %s does not exist", f.Path, path)
 		}
 	}
 	if nearest != "" {

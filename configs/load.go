@@ -47,7 +47,7 @@ func Load(s Source) (*Config, error) {
 	if err := errors.Join(c.environment(s.Env), c.sets(s.Set)); err != nil {
 		return nil, err
 	}
-	return c, c.Validate()
+	return c, c.Locate(c.Validate())
 }
 
 // layer lays the settings of one file over c.

@@ -29,8 +29,8 @@ type Options struct {
 
 // Tuning may change while the engine runs.
 type Tuning struct {
-	// Selling are the kinds that are sold now. Orders of the others are NotReady, unless they repeat the key of an accepted
-	// one; everything else goes on.
+	// Selling are the kinds that are sold now. Orders of the others are NotSold, unless they repeat the key of an accepted
+	// one; everything else goes on. Empty: nothing is sold.
 	Selling []order.Kind `koanf:"selling"`
 	// InFlight is the number of batches of one partition that may be under way at once, 1 to 8: 1 for memstock, 2 for
 	// redisstock.

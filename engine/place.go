@@ -120,30 +120,31 @@ func (e *Engine) fill(t *Ticket) Verdict {
 	return 0
 }
 
-// shortCut answers without a reserve what is known to be sold out, or is not sold now, and returns the tickets that must go through a batch,
-// moved to the front. A request with a key is looked up first, because the retry of an accepted order must find its order.
+// shortCut answers without a reserve what is known to be sold out, or not sold now, and returns the tickets that must go
+// through a batch, moved to the front. A request with a key is looked up first, because the retry of an accepted order
+// must find its order.
 func (p *partition) shortCut(ctx context.Context, tickets []*Ticket) (through []*Ticket) {
 	s, sells := p.session.Load(), p.e.sells(p.e.opts.Partitions.Kind(p.number))
 	if s == nil && !sells {
-		answerAll(tickets, NotReady)
+		answerAll(tickets, NotSold)
 		return nil
 	}
 	if s == nil {
 		return tickets
 	}
-	n := toFront(tickets, func(t *Ticket) bool {
+	n := 0
+	if sells {
+		n = toFront(tickets, func(t *Ticket) bool {
+			line := p.soldOutLine(t)
+			t.Answer.Line = max(0, line)
+			return line < 0
+		})
+	}
+	refused := tickets[n:]
+	keyed := refused[:toFront(refused, func(t *Ticket) bool { return t.Key != "" })]
+	for _, t := range refused[len(keyed):] {
 		if !sells {
-			return false
-		}
-		line := p.soldOutLine(t)
-		t.Answer.Line = max(0, line)
-		return line < 0
-	})
-	sold := tickets[n:]
-	keyed := sold[:toFront(sold, func(t *Ticket) bool { return t.Key != "" })]
-	for _, t := range sold[len(keyed):] {
-		if !sells {
-			t.answer(NotReady)
+			t.answer(NotSold)
 			continue
 		}
 		t.refuse(&stock.Outcome{Code: order.SoldOut, Line: t.Answer.Line})
@@ -157,7 +158,7 @@ func (p *partition) shortCut(ctx context.Context, tickets []*Ticket) (through []
 	}
 	found, err := p.e.stock.Lookup(ctx, p.number, s.epoch, queries)
 	if err != nil && !sells {
-		answerAll(keyed, NotReady)
+		answerAll(keyed, NotSold)
 		return nil
 	}
 	if err != nil {
@@ -170,8 +171,8 @@ func (p *partition) shortCut(ctx context.Context, tickets []*Ticket) (through []
 	})]
 }
 
-// answerFound answers a ticket of which one line is sold out, or whose kind is not sold now, by what fast stock knows of its key. It returns false if
-// the ticket must go through a batch: its order has to be published first.
+// answerFound answers a ticket of which one line is sold out, or whose kind is not sold now, by what fast stock knows of
+// its key. It returns false if the ticket must go through a batch: its order has to be published first.
 func (p *partition) answerFound(s *session, t *Ticket, found *stock.Outcome, sells bool) bool {
 	out := stock.Outcome{Code: order.SoldOut, Line: t.Answer.Line}
 	switch {
@@ -183,7 +184,7 @@ func (p *partition) answerFound(s *session, t *Ticket, found *stock.Outcome, sel
 	case found.Code == order.KeyReused:
 		t.refuse(found)
 	case !sells:
-		t.answer(NotReady)
+		t.answer(NotSold)
 	case p.mustLook(s, t, &out):
 		p.e.lookKey(t, s, &out)
 	default:

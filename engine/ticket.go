@@ -50,11 +50,12 @@ const (
 	MixedGroups                      // of Line: another group, or currency, than the first line's
 	Overloaded                       // too much waits, or there is no room; retry later
 	NotReady                         // the partition, or the offer, cannot be sold yet; retry later
+	NotSold                          // the kind is switched off (Tuning.Selling); retry when it is on again
 	Unknown                          // there may be an order: retry with the same key
 )
 
 var verdictNames = [...]string{"none", "placed", "replayed", "refused", "offer_not_found", "mixed_groups", "overloaded",
-	"not_ready", "outcome_unknown"}
+	"not_ready", "not_sold", "outcome_unknown"}
 
 // String is the verdict's name in metrics.
 func (v Verdict) String() string { return verdictNames[v] }

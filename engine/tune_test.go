@@ -27,8 +27,8 @@ func TestSellingIsSwitchedOff(t *testing.T) {
 		return err == nil && snap.Batches == 0
 	})
 	w.tune(func(t *Tuning) { t.Selling = []order.Kind{order.Normal} })
-	w.wantVerdict(w.place(o, 2, "k"), NotReady)
-	w.wantVerdict(w.place(o, 2, ""), NotReady)
+	w.wantVerdict(w.place(o, 2, "k"), NotSold)
+	w.wantVerdict(w.place(o, 2, ""), NotSold)
 	again := w.place(o, 1, "k")
 	w.wantVerdict(again, Replayed)
 	if again.Answer.Order != first.Answer.Order {

@@ -46,13 +46,11 @@ func (c *call) placeBatch([]byte) {
 	if !c.batchAllowed() {
 		return
 	}
-	select {
-	case c.g.batches <- struct{}{}:
-		defer func() { <-c.g.batches }()
-	default:
+	if !c.g.batches.take(c.g.tuned.Load().BatchesMax) {
 		c.refuse(&problem{code: codeOverloaded, detail: "Too many batches are under way. Nothing was ordered; try again."})
 		return
 	}
+	defer c.g.batches.give()
 	b := batchPool.Get().(*batch)
 	b.c = c
 	if !b.read(c.ctx.PostBody()) {

@@ -177,7 +177,7 @@ func TestBatchRefusedWhole(t *testing.T) {
 
 func TestBatchesAreBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.BatchesMax = 1 })
+	w := newWorld(t, func(o *Options) { o.Tuning.BatchesMax = 1 })
 	id := w.offer()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	f := func(tk *engine.Ticket) {

@@ -18,9 +18,9 @@
 //
 //	connections    Options.ConnectionsMax, and per address ConnectionsPerIPMax
 //	a request      HeaderMax, BodyMax, ReadTimeout for all of it, WriteTimeout for its answer, IdleTimeout between two
-//	store reads    Options.ReadsMax at once per user shard: a shard that hangs does not slow down the readers of another.
+//	store reads    Tuning.ReadsMax at once per user shard: a shard that hangs does not slow down the readers of another.
 //	               More are 503 overloaded at once; each ends after Tuning.ReadDeadline
-//	waiters        Options.WaitersMax requests with ?wait; more are answered without waiting
+//	waiters        Tuning.WaitersMax requests with ?wait; more are answered without waiting
 //	placing        bounded by the engine
 //	limits         up to 10^7 addresses, users and 10^6 offers of 32 bytes; nothing while they are off
 //	tokens         up to 262,144 that public keys have verified are remembered

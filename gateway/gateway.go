@@ -63,12 +63,12 @@ type Gateway struct {
 	limiters *limiters
 	server   *fasthttp.Server
 	hub      *hub
-	reads    []chan struct{} // slots, per user shard
-	// batches has a slot for each POST /v1/orders/batch under way.
-	batches chan struct{}
-	offers  offerLists
-	seed    uint64 // of the request ids
-	stats   counters
+	reads    []slots // per user shard
+	batches  slots   // POST /v1/orders/batch under way
+	offers   offerLists
+	noOffer  string // why an offer may not be known here, as the end of a sentence
+	seed     uint64 // of the request ids
+	stats    counters
 
 	listener  net.Listener
 	parked    atomic.Bool // accepted orders may be parked: their ids read as pending whatever their age
@@ -81,12 +81,12 @@ type Gateway struct {
 func New(o Options, d Deps) *Gateway {
 	g := &Gateway{opts: o, deps: d, tokens: newTokens(&o), limiters: newLimiters(o.TrustedProxies), seed: rand.Uint64()}
 	g.tuned.Store(&o.Tuning)
-	g.hub = newHub(d.Orders, o.WaitersMax, d.Log)
-	g.reads = make([]chan struct{}, d.Orders.Shards())
-	for i := range g.reads {
-		g.reads[i] = make(chan struct{}, o.ReadsMax)
+	g.hub = newHub(d.Orders, o.Tuning.WaitersMax, d.Log)
+	g.reads = make([]slots, d.Orders.Shards())
+	g.noOffer = ", or it is too new"
+	if len(o.Kinds) == 1 {
+		g.noOffer += ", or of another kind: this server sells " + o.Kinds[0].String() + " offers only"
 	}
-	g.batches = make(chan struct{}, o.BatchesMax)
 	g.parked.Store(true) // until the first look says otherwise
 	g.server = newServer(g)
 	return g
@@ -98,6 +98,7 @@ func (g *Gateway) Tune(t Tuning) error {
 		return err
 	}
 	g.tuned.Store(&t)
+	g.hub.waitersMax.Store(int64(t.WaitersMax))
 	g.limiters.forgetUnused(&t.Limits)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/engine/order"
@@ -13,7 +14,7 @@ import (
 // whose turn it is; each waiter's turn comes after 5 ms, then after twice as long, up to 200 ms.
 type hub struct {
 	orders     OrderReader
-	waitersMax int
+	waitersMax atomic.Int64
 	log        *slog.Logger
 
 	mu       sync.Mutex
@@ -45,7 +46,9 @@ const (
 )
 
 func newHub(orders OrderReader, waitersMax int, log *slog.Logger) *hub {
-	return &hub{orders: orders, waitersMax: waitersMax, log: log, shards: make([]hubShard, orders.Shards())}
+	h := &hub{orders: orders, log: log, shards: make([]hubShard, orders.Shards())}
+	h.waitersMax.Store(int64(waitersMax))
+	return h
 }
 
 // await returns the order once it is stored; nil when d has passed, when too many wait, or when the hub drains.
@@ -69,7 +72,7 @@ func (h *hub) join(w *waiter) bool {
 	number := h.orders.OrderShard(w.id)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.draining || h.waiters >= h.waitersMax {
+	if h.draining || int64(h.waiters) >= h.waitersMax.Load() {
 		return false
 	}
 	h.waiters++

@@ -81,7 +81,7 @@ func (c *call) readOffer(path []byte) {
 		o = c.g.deps.Catalogue.Offer(order.OfferID(id))
 	}
 	if o == nil {
-		c.refuse(&problem{code: codeOfferNotFound, detail: "There is no offer with this id, or it is too new."})
+		c.refuse(&problem{code: codeOfferNotFound, detail: "There is no offer with this id" + c.g.noOffer + "."})
 		return
 	}
 	now := order.MilliOf(c.now)

@@ -163,7 +163,7 @@ func TestOpenAPIHasTheWords(t *testing.T) {
 // one exception is 500, which nothing that a client sends brings about.
 func TestOpenAPIPromisesWhatIsAnswered(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.BatchesMax = 1 })
+	w := newWorld(t, func(o *Options) { o.Tuning.BatchesMax = 1 })
 	w.promisedPlacing()
 	w.promisedReading()
 	w.promisedCancelling()
@@ -287,9 +287,9 @@ func (w *world) promisedBatch() {
 	w.sendBatch("{}", map[string]string{"Idempotency-Key": "k"}).is(400, "invalid_request")
 	w.sendBatch("{}", map[string]string{"Authorization": "Bearer " + tokenOf(42)}).is(403, "forbidden")
 	w.sendBatch("{}", map[string]string{"Content-Type": "text/plain"}).is(415, "unsupported_media_type")
-	w.gateway.batches <- struct{}{}
+	w.gateway.batches.take(1)
 	w.sendBatch("{}", nil).is(503, "overloaded")
-	<-w.gateway.batches
+	w.gateway.batches.give()
 	f := func(*engine.Ticket) { panic("planted") }
 	w.placer.instead.Store(&f)
 	w.sendBatch(line(1, "b", offer), nil).is(504, "outcome_unknown")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/engine/order"
 	"sluice/gateway/limit"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	// MaxQueueAge is how long an accepted order may wait for its record: an order id that is younger and not stored
 	// reads as pending. The same value as the engine's.
 	MaxQueueAge time.Duration `koanf:"-"`
+	// Kinds are those that the engine behind it sells; empty means both.
+	Kinds []order.Kind `koanf:"-"`
 
 	// ReadTimeout bounds the arrival of a whole request, WriteTimeout the departure of an answer, IdleTimeout the rest
 	// between two requests of a connection.
@@ -39,12 +42,6 @@ type Options struct {
 	// ConnectionsMax bounds the connections, ConnectionsPerIPMax those of one address; 0: no bound of its own.
 	ConnectionsMax      int `koanf:"connections_max"`
 	ConnectionsPerIPMax int `koanf:"connections_per_ip_max"`
-	// ReadsMax bounds the requests that read one user shard at once.
-	ReadsMax int `koanf:"reads_max"`
-	// BatchesMax bounds the batches of orders that are placed at once. Each needs about 2 MiB.
-	BatchesMax int `koanf:"batches_max"`
-	// WaitersMax bounds the requests that wait for a record.
-	WaitersMax int `koanf:"waiters_max"`
 
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed; nobody else's is.
 	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
@@ -58,6 +55,12 @@ type Tuning struct {
 	WaitMax time.Duration `koanf:"wait_max"`
 	// ReadDeadline bounds one read of the store, 10 ms to 60 s.
 	ReadDeadline time.Duration `koanf:"read_deadline"`
+	// ReadsMax bounds the requests that read one user shard at once, 1 to 100,000.
+	ReadsMax int `koanf:"reads_max"`
+	// BatchesMax bounds the batches of orders that are placed at once, 1 to 10,000. Each needs about 2 MiB.
+	BatchesMax int `koanf:"batches_max"`
+	// WaitersMax bounds the requests that wait for a record, 0 to 1,000,000.
+	WaitersMax int `koanf:"waiters_max"`
 	// Limits bound how often requests come. All are off by default.
 	Limits Limits `koanf:"limits"`
 }
@@ -77,12 +80,12 @@ func DefaultOptions() Options {
 		WriteTimeout:   5 * time.Second,
 		IdleTimeout:    75 * time.Second,
 		ConnectionsMax: 20_000,
-		ReadsMax:       64,
-		BatchesMax:     64,
-		WaitersMax:     10_000,
 		Tuning: Tuning{
 			WaitMax:      10 * time.Second,
 			ReadDeadline: 2 * time.Second,
+			ReadsMax:     64,
+			BatchesMax:   64,
+			WaitersMax:   10_000,
 			Limits: Limits{Global: limit.Limit{Burst: 1000}, IP: limit.Limit{Burst: 100}, User: limit.Limit{Burst: 20},
 				Offer: limit.Limit{Burst: 1000}},
 		},
@@ -114,21 +117,22 @@ func (o *Options) Validate() error {
 	}
 	check(o.ConnectionsMax >= 1 && o.ConnectionsMax <= 1_000_000, "connections_max must be 1 to 1000000")
 	check(o.ConnectionsPerIPMax >= 0, "connections_per_ip_max must not be negative")
-	check(o.ReadsMax >= 1 && o.ReadsMax <= 100_000, "reads_max must be 1 to 100000")
-	check(o.BatchesMax >= 1 && o.BatchesMax <= 10_000, "batches_max must be 1 to 10000")
-	check(o.WaitersMax >= 0 && o.WaitersMax <= 1_000_000, "waiters_max must be 0 to 1000000")
 	return errors.Join(append(errs, o.Tuning.Validate())...)
 }
 
 // Validate reports every value out of its bounds, joined; nil if there is none.
 func (t *Tuning) Validate() error {
 	var errs []error
-	if t.WaitMax < 0 || t.WaitMax > time.Minute {
-		errs = append(errs, errors.New("gateway: wait_max must be 0 to 1m"))
+	check := func(ok bool, text string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("gateway: %s", text))
+		}
 	}
-	if t.ReadDeadline < 10*time.Millisecond || t.ReadDeadline > time.Minute {
-		errs = append(errs, errors.New("gateway: read_deadline must be 10ms to 1m"))
-	}
+	check(t.WaitMax >= 0 && t.WaitMax <= time.Minute, "wait_max must be 0 to 1m")
+	check(t.ReadDeadline >= 10*time.Millisecond && t.ReadDeadline <= time.Minute, "read_deadline must be 10ms to 1m")
+	check(t.ReadsMax >= 1 && t.ReadsMax <= 100_000, "reads_max must be 1 to 100000")
+	check(t.BatchesMax >= 1 && t.BatchesMax <= 10_000, "batches_max must be 1 to 10000")
+	check(t.WaitersMax >= 0 && t.WaitersMax <= 1_000_000, "waiters_max must be 0 to 1000000")
 	limits := [limitsEnd]*limit.Limit{limitGlobal: &t.Limits.Global, limitIP: &t.Limits.IP, limitUser: &t.Limits.User,
 		limitOffer: &t.Limits.Offer}
 	for name := limitGlobal; name < limitsEnd; name++ {

@@ -112,7 +112,7 @@ func TestReadOrderWaits(t *testing.T) {
 
 func TestReadsFail(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.ReadsMax = 1; o.Tuning.ReadDeadline = 10 * time.Second })
+	w := newWorld(t, func(o *Options) { o.Tuning.ReadsMax = 1; o.Tuning.ReadDeadline = 10 * time.Second })
 	id := w.stored(42, item(w.offer(), 1))
 	w.orders.fail.Store(true)
 	for _, path := range []string{"/v1/orders/" + id, "/v1/orders", "/v1/orders/" + idAt(time.Now(), 42, 1).String()} {
@@ -126,7 +126,7 @@ func TestReadsFail(t *testing.T) {
 	slow := make(chan answer)
 	go func() { slow <- w.get(42, "/v1/orders/"+id) }()
 	shard := w.store.UserShard(42)
-	await(t, "a read under way", func() bool { return len(w.gateway.reads[shard]) == 1 })
+	await(t, "a read under way", func() bool { return w.gateway.reads[shard].taken.Load() == 1 })
 	w.get(42, "/v1/orders").is(503, "overloaded")
 	other := order.UserID(43)
 	for w.store.UserShard(other) == shard {
@@ -134,7 +134,7 @@ func TestReadsFail(t *testing.T) {
 	}
 	quick := make(chan answer)
 	go func() { quick <- w.get(other, "/v1/orders") }()
-	await(t, "a read of the other shard", func() bool { return len(w.gateway.reads[1-shard]) == 1 })
+	await(t, "a read of the other shard", func() bool { return w.gateway.reads[1-shard].taken.Load() == 1 })
 	close(block)
 	(<-slow).is(200, "")
 	(<-quick).is(200, "")
@@ -143,7 +143,7 @@ func TestReadsFail(t *testing.T) {
 func TestReadDeadline(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	must(t, w.gateway.Tune(Tuning{WaitMax: time.Second, ReadDeadline: 20 * time.Millisecond}))
+	w.tune(func(t *Tuning) { t.ReadDeadline = 20 * time.Millisecond })
 	block := make(chan struct{})
 	w.orders.hang.Store(&block)
 	w.get(42, "/v1/orders").is(503, "not_ready")

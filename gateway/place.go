@@ -158,7 +158,7 @@ func (g *Gateway) problemOf(t *engine.Ticket) problem {
 	case engine.Refused:
 		return g.refusalOf(t)
 	case engine.OfferNotFound:
-		return problem{code: codeOfferNotFound, detail: "There is no such offer, or it is too new; errors says which.",
+		return problem{code: codeOfferNotFound, detail: "There is no such offer" + g.noOffer + "; errors says which.",
 			errors: []fieldError{{at, "is no offer"}}}
 	case engine.MixedGroups:
 		return problem{code: codeMixedGroups, detail: "Order these offers one by one: they do not share a group.",
@@ -167,10 +167,21 @@ func (g *Gateway) problemOf(t *engine.Ticket) problem {
 		return problem{code: codeOverloaded, detail: "Too many orders are waiting. Nothing was ordered; try again."}
 	case engine.NotReady:
 		return problem{code: codeNotReady, detail: "This cannot be sold at the moment. Nothing was ordered; try again."}
+	case engine.NotSold:
+		return problem{code: codeNotReady, detail: g.notSold(t)}
 	case engine.Unknown:
 		return problem{code: codeOutcomeUnknown, detail: outcomeUnknown}
 	}
 	panic("BUG: the engine gave no verdict")
+}
+
+// notSold says that the kind of a ticket is switched off.
+func (g *Gateway) notSold(t *engine.Ticket) string {
+	kind := "this kind"
+	if o := g.deps.Catalogue.Offer(t.Lines[0].Offer); o != nil {
+		kind = "the kind " + o.Kind.String()
+	}
+	return "Offers of " + kind + " are not sold at the moment: the shop has switched them off. Nothing was ordered; try again later."
 }
 
 // answerPlaced answers with the order: stored, if the client waits and that comes in time, else pending.

@@ -110,7 +110,7 @@ func TestPlaceAgainWithKey(t *testing.T) {
 // A storm of repeats is answered with the order, however few may read at once.
 func TestPlaceAgainInAStorm(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.ReadsMax = 1; o.Tuning.ReadDeadline = 10 * time.Second })
+	w := newWorld(t, func(o *Options) { o.Tuning.ReadsMax = 1; o.Tuning.ReadDeadline = 10 * time.Second })
 	id := w.offer()
 	first := w.placeKey(42, "k", item(id, 1)).is(202, "")
 	await(t, "the record", func() bool { return w.get(42, first.header.Get("Location")).text("status") == "awaiting_payment" })
@@ -118,7 +118,7 @@ func TestPlaceAgainInAStorm(t *testing.T) {
 	w.orders.hang.Store(&block)
 	slow := make(chan answer)
 	go func() { slow <- w.get(42, first.header.Get("Location")) }()
-	await(t, "the only slot taken", func() bool { return len(w.gateway.reads[w.store.UserShard(42)]) == 1 })
+	await(t, "the only slot taken", func() bool { return w.gateway.reads[w.store.UserShard(42)].taken.Load() == 1 })
 	w.orders.hang.Store(nil)
 	if again := w.placeKey(42, "k", item(id, 1)).is(200, ""); again.text("id") != first.text("id") {
 		t.Errorf("got %s", again.raw)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"sluice/engine/order"
@@ -11,15 +12,29 @@ import (
 // errBusy says that as many requests as are allowed read this shard already.
 var errBusy = errors.New("too many reads of one shard at once")
 
+// slots counts what is under way, of a number that may change.
+type slots struct{ taken atomic.Int64 }
+
+// take takes a slot, if fewer than max are taken. Who took one gives it back.
+func (s *slots) take(max int) (ok bool) {
+	for n := s.taken.Load(); n < int64(max); n = s.taken.Load() {
+		if s.taken.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *slots) give() { s.taken.Add(-1) }
+
 // read runs f with one of the shard's slots and the deadline of reads. A shard that hangs holds its own slots only.
 func (g *Gateway) read(shard int, f func(context.Context) error) error {
-	select {
-	case g.reads[shard] <- struct{}{}:
-	default:
+	tuning, taken := g.tuned.Load(), &g.reads[shard]
+	if !taken.take(tuning.ReadsMax) {
 		return errBusy
 	}
-	defer func() { <-g.reads[shard] }()
-	ctx, cancel := context.WithTimeout(context.Background(), g.tuned.Load().ReadDeadline)
+	defer taken.give()
+	ctx, cancel := context.WithTimeout(context.Background(), tuning.ReadDeadline)
 	defer cancel()
 	return f(ctx)
 }

@@ -162,7 +162,7 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 // Connections above the bound are told so; when one of the others ends there is room again.
 func TestTooManyConnections(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.ConnectionsMax = 2; o.WaitersMax = 1 })
+	w := newWorld(t, func(o *Options) { o.ConnectionsMax = 2; o.Tuning.WaitersMax = 1 })
 	var first net.Conn
 	for range 2 {
 		c, err := net.Dial("tcp", w.gateway.Addr())
@@ -377,8 +377,8 @@ func TestOptionsValidate(t *testing.T) {
 		"idle_timeout":           func(o *Options) { o.IdleTimeout = 2 * time.Hour },
 		"connections_max":        func(o *Options) { o.ConnectionsMax = 0 },
 		"connections_per_ip_max": func(o *Options) { o.ConnectionsPerIPMax = -1 },
-		"reads_max":              func(o *Options) { o.ReadsMax = 0 },
-		"waiters_max":            func(o *Options) { o.WaitersMax = -1 },
+		"reads_max":              func(o *Options) { o.Tuning.ReadsMax = 0 },
+		"waiters_max":            func(o *Options) { o.Tuning.WaitersMax = -1 },
 		"wait_max":               func(o *Options) { o.Tuning.WaitMax = time.Hour },
 		"read_deadline":          func(o *Options) { o.Tuning.ReadDeadline = 0 },
 	} {

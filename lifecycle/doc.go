@@ -11,14 +11,14 @@
 //
 // # Goroutines
 //
-// Per user shard two, from Start to Close: one expires unpaid orders every Options.ExpireEvery, one gives back what is
-// due, every Options.GiveBackEvery and whenever something was cancelled or expired. Several processes may do the same at
+// Per user shard two, from Start to Close: one expires unpaid orders every Tuning.ExpireEvery, one gives back what is
+// due, every Tuning.GiveBackEvery and whenever something was cancelled or expired. Several processes may do the same at
 // once: orders are locked while they expire, and causes are unique.
 //
 // # Limits
 //
 // One transaction expires, or gives back, at most batchMax orders. Every call of the store is bounded by
-// Options.CallTimeout. A give-back that failed is put off, so that a home shard that is down, or one bad row, holds up
+// Tuning.CallTimeout. A give-back that failed is put off, so that a home shard that is down, or one bad row, holds up
 // nothing else.
 //
 // # Failure

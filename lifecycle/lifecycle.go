@@ -12,24 +12,32 @@ import (
 	"sluice/persist/store"
 )
 
-// Options are fixed for the life of a Lifecycle. Zero values mean the defaults.
+// Options are fixed for the life of a Lifecycle.
 type Options struct {
+	Tuning Tuning
+}
+
+// Tuning may change while it runs. Zero values mean the defaults.
+type Tuning struct {
 	ExpireEvery   time.Duration // between two looks for unpaid orders: 1 s
 	GiveBackEvery time.Duration // between two looks for give-backs that nobody announced: 200 ms
 	CallTimeout   time.Duration // for one call of the store: 5 s
 }
 
 // Validate reports every option out of its bounds, joined; nil if there is none.
-func (o *Options) Validate() error {
+func (o *Options) Validate() error { return o.Tuning.Validate() }
+
+// Validate reports every value out of its bounds, joined; nil if there is none.
+func (t *Tuning) Validate() error {
 	var errs []error
 	check := func(d time.Duration, name string) {
 		if d < 0 || d > time.Minute {
 			errs = append(errs, fmt.Errorf("lifecycle: %s must be 0 (the default) to 1m", name))
 		}
 	}
-	check(o.ExpireEvery, "expire_every")
-	check(o.GiveBackEvery, "give_back_every")
-	check(o.CallTimeout, "call_timeout")
+	check(t.ExpireEvery, "expire_every")
+	check(t.GiveBackEvery, "give_back_every")
+	check(t.CallTimeout, "call_timeout")
 	return errors.Join(errs...)
 }
 
@@ -41,10 +49,11 @@ const (
 
 // Lifecycle is the life of stored orders. It is safe for concurrent use.
 type Lifecycle struct {
-	opts  Options
+	tuned atomic.Pointer[Tuning] // without zero values
 	store *store.Store
 	log   *slog.Logger
-	kicks []chan struct{} // per user shard: something is due
+	kicks []chan struct{} // per user shard: something is due, or the tuning has changed
+	looks []chan struct{} // per user shard: the tuning has changed, look for unpaid orders
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -71,28 +80,50 @@ type Stats struct {
 
 // New returns a Lifecycle whose goroutines do nothing until Start. It does not own the store.
 func New(o Options, s *store.Store, log *slog.Logger) *Lifecycle {
+	l := &Lifecycle{store: s, log: log, kicks: make([]chan struct{}, s.Shards()), looks: make([]chan struct{}, s.Shards())}
+	l.tuned.Store(o.Tuning.filled())
+	for i := range l.kicks {
+		l.kicks[i], l.looks[i] = make(chan struct{}, 1), make(chan struct{}, 1)
+	}
+	return l
+}
+
+// filled is t with the defaults in the place of zero values.
+func (t Tuning) filled() *Tuning {
 	set := func(d *time.Duration, otherwise time.Duration) {
 		if *d == 0 {
 			*d = otherwise
 		}
 	}
-	set(&o.ExpireEvery, time.Second)
-	set(&o.GiveBackEvery, 200*time.Millisecond)
-	set(&o.CallTimeout, 5*time.Second)
-	l := &Lifecycle{opts: o, store: s, log: log, kicks: make([]chan struct{}, s.Shards())}
-	for i := range l.kicks {
-		l.kicks[i] = make(chan struct{}, 1)
+	set(&t.ExpireEvery, time.Second)
+	set(&t.GiveBackEvery, 200*time.Millisecond)
+	set(&t.CallTimeout, 5*time.Second)
+	return &t
+}
+
+func (l *Lifecycle) tuning() *Tuning { return l.tuned.Load() }
+
+// Tune replaces the tuning. It takes effect with the next call of the store, and every loop looks once.
+func (l *Lifecycle) Tune(t Tuning) error {
+	if err := t.Validate(); err != nil {
+		return err
 	}
-	return l
+	l.tuned.Store(t.filled())
+	for shard := range l.kicks {
+		tell(l.kicks[shard])
+		tell(l.looks[shard])
+	}
+	return nil
 }
 
 // Start starts the goroutines. They outlive ctx: Close ends them.
 func (l *Lifecycle) Start(ctx context.Context) error {
 	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for shard := range l.kicks {
-		expiry := loop{name: "expire unpaid orders", shard: shard, every: l.opts.ExpireEvery, failures: &l.count.expireFailures, step: l.expire}
-		mover := loop{name: "give units back", shard: shard, every: l.opts.GiveBackEvery, kick: l.kicks[shard],
-			failures: &l.count.giveBackFailures, step: l.giveBack}
+		expiry := loop{name: "expire unpaid orders", shard: shard, kick: l.looks[shard], failures: &l.count.expireFailures,
+			every: func() time.Duration { return l.tuning().ExpireEvery }, step: l.expire}
+		mover := loop{name: "give units back", shard: shard, kick: l.kicks[shard], failures: &l.count.giveBackFailures,
+			every: func() time.Duration { return l.tuning().GiveBackEvery }, step: l.giveBack}
 		l.running.Go(func() { l.run(ctx, expiry) })
 		l.running.Go(func() { l.run(ctx, mover) })
 	}
@@ -129,9 +160,11 @@ func (l *Lifecycle) Stats() Stats {
 }
 
 // kick tells the mover of a user shard that something is due.
-func (l *Lifecycle) kick(shard int) {
+func (l *Lifecycle) kick(shard int) { tell(l.kicks[shard]) }
+
+func tell(c chan<- struct{}) {
 	select {
-	case l.kicks[shard] <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it has been told
 	}
 }
@@ -140,8 +173,8 @@ func (l *Lifecycle) kick(shard int) {
 type loop struct {
 	name     string
 	shard    int
-	every    time.Duration
-	kick     <-chan struct{} // nil: nobody does
+	every    func() time.Duration
+	kick     <-chan struct{}
 	failures *atomic.Int64
 	step     func(ctx context.Context, shard int) error
 }
@@ -154,7 +187,7 @@ func (l *Lifecycle) run(ctx context.Context, p loop) {
 		if ctx.Err() != nil {
 			return
 		}
-		pause, kick := p.every, p.kick
+		pause, kick := p.every(), p.kick
 		if err == nil {
 			failed = 0
 		} else {
@@ -162,7 +195,7 @@ func (l *Lifecycle) run(ctx context.Context, p loop) {
 			if failed++; failed == 1 {
 				l.log.Error(p.name+" fails, trying again", "shard", p.shard, "error", err)
 			}
-			pause, kick = min(p.every<<min(failed, 10), retryMax), nil
+			pause, kick = min(pause<<min(failed, 10), retryMax), nil
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -178,5 +211,5 @@ func (l *Lifecycle) run(ctx context.Context, p loop) {
 
 // call bounds one call of the store.
 func (l *Lifecycle) call(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, l.opts.CallTimeout)
+	return context.WithTimeout(ctx, l.tuning().CallTimeout)
 }

@@ -48,7 +48,8 @@ func New(o Options, q queue.Queue, s *store.Store, log *slog.Logger) *Persist {
 
 func (p *Persist) tuning() *Tuning { return p.tuned.Load() }
 
-// Tune replaces the tuning, of a Persist that has started. It takes effect with the next flush.
+// Tune replaces the tuning, of a Persist that has started. It takes effect with the next flush; fewer
+// writers with the one after it.
 func (p *Persist) Tune(t Tuning) error {
 	if err := t.Validate(); err != nil {
 		return err

@@ -131,7 +131,7 @@ func TestCommandMistakes(t *testing.T) {
 		{nil, "check --set gateway.public_keys_file=/nowhere", "gateway.public_keys_file /nowhere: open"},
 		{nil, "serve --set gateway.public_keys_file=cli_test.go --set gateway.listen=127.0.0.1:0 --set ops.listen=127.0.0.1:0 --set " + other,
 			"neither a JWKS nor public keys in PEM"},
-		{nil, "check --set gateway.limits.user.rate=1e9", "gateway: limits.user: rate must be 0 (no limit), or 0.001 to 10000000 a second"},
+		{nil, "check --set gateway.limits.user.rate=1e9", "--set: gateway.limits.user.rate must be 0 (no limit), or 0.001 to 10000000 a second"},
 		{nil, "check --set gateway.trusted_proxies=10.0.0.1", "gateway.trusted_proxies entry 0 must be a valid prefix"},
 		{nil, "check --set store.shards=a.db,a.db", "names one shard twice"},
 		{nil, "check --set store.shards=", "store.shards must name at least one shard"},

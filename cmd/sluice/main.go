@@ -4,6 +4,7 @@
 // # Goroutines
 //
 //	signals     one, for the life of the process: the first signal ends the context, the second the process
+//	reload      one while the server runs (reload.go): the configuration file and SIGHUP; Server.Close waits for it
 //	node lease  one while the server runs (lease.go): renews the node number; Server.Close waits for it
 //
 // The stages start their own. Server.Start opens them in the order of what stands on what, Server.Close stops them in
@@ -66,7 +67,7 @@ func (s *settings) load() (*configs.Config, *drivers, error) {
 	d := newDrivers()
 	c, err := configs.Load(configs.Source{File: s.file, Env: os.Environ(), Set: s.set, Mounts: d.mounts()})
 	if err == nil {
-		err = d.validate(c)
+		err = c.Locate(d.validate(c))
 	}
 	return c, d, err
 }

@@ -7,14 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"sluice/configs"
 )
@@ -23,6 +18,7 @@ import (
 // the file changes. A configuration that does not load, or that changes a fixed setting, changes nothing.
 type reloader struct {
 	server *Server
+	file   string // empty: none
 	load   func() (*configs.Config, error)
 	log    *slog.Logger
 
@@ -30,6 +26,7 @@ type reloader struct {
 	current *configs.Config
 	state   ReloadState
 
+	seen    []byte // what the file held at the last look; of wait alone
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -51,14 +48,15 @@ type Reloaded struct {
 	Hash       string           `json:"hash"`
 }
 
-// watchConfig lets the settings be read again, from where they came from at first.
-func (s *Server) watchConfig(from *settings, log *slog.Logger) error {
+// watchConfig lets the settings be read again, from where they came from at first. hangups may ask for it too.
+func (s *Server) watchConfig(from *settings, hangups <-chan os.Signal) {
 	r := newReloader(s, func() (*configs.Config, error) {
 		c, _, err := from.load()
 		return c, err
-	}, log)
+	}, s.log)
+	r.file = from.file
 	s.reloader.Store(r)
-	return r.watch(from.file)
+	r.watch(from.file, hangups)
 }
 
 // newReloader begins with the configuration that the server runs with.
@@ -89,6 +87,9 @@ func (r *reloader) reload(by string, dry bool) (*Reloaded, error) {
 		r.current = next // the values may come from elsewhere now
 		return out, nil
 	}
+	level := r.server.level
+	level.Set(min(level.Level(), next.Log.Level)) // whichever says more of this
+	defer level.Set(next.Log.Level)
 	if err := r.server.tune(next); err != nil {
 		panic("BUG: a configuration that was found valid is refused: " + err.Error())
 	}
@@ -100,14 +101,19 @@ func (r *reloader) reload(by string, dry bool) (*Reloaded, error) {
 	return out, nil
 }
 
-// check loads the configuration and looks whether it may come into force.
+// check loads the configuration and looks whether it may come into force. A file that holds nothing all at once would
+// bring back every default: somebody has only begun to write it.
 func (r *reloader) check() (*configs.Config, error) {
 	next, err := r.load()
 	if err != nil {
 		return nil, err
 	}
-	fixed := slices.DeleteFunc(r.current.Changes(next), func(c configs.Change) bool { return c.Hot })
-	if len(fixed) > 0 {
+	changes := r.current.Changes(next)
+	ofFile := func(f *configs.Field) bool { return f.Source == r.file }
+	if len(changes) > 0 && slices.ContainsFunc(r.current.Fields(), ofFile) && !slices.ContainsFunc(next.Fields(), ofFile) {
+		return nil, fmt.Errorf("%s holds no setting any more: it is taken for a file that is being written", r.file)
+	}
+	if fixed := slices.DeleteFunc(changes, func(c configs.Change) bool { return c.Hot }); len(fixed) > 0 {
 		return nil, &configs.FixedError{Changes: fixed}
 	}
 	return next, nil
@@ -120,89 +126,63 @@ func (r *reloader) config() (*configs.Config, ReloadState) {
 	return r.current, r.state
 }
 
-// tune hands the hot settings to the stages.
+// tune hands the stages their hot settings.
 func (s *Server) tune(c *configs.Config) error {
-	s.level.Set(c.Log.Level)
-	return errors.Join(s.engine.Tune(c.Engine.Tuning), s.persist.Tune(c.Persist.Tuning), s.gateway.Tune(c.Gateway.Tuning))
+	return errors.Join(s.engine.Tune(c.Engine.Tuning), s.persist.Tune(c.Persist.Tuning), s.lifecycle.Tune(c.Lifecycle.Tuning),
+		s.gateway.Tune(c.Gateway.Tuning))
 }
 
-// settle is how long a file must be left alone before it is read: editors and container platforms write in several
-// steps.
-const settle = 200 * time.Millisecond
+const (
+	settle    = 200 * time.Millisecond // a file left alone for so long is written: editors do it in several steps
+	lookEvery = 10 * time.Second       // between two looks at the file, for what no event tells of
+)
 
-// watch reloads at SIGHUP and, if there is a file, when its content changes, until close. Directories are watched, not
-// the file: it may be replaced by another one of its name, and be a link to a link, as Kubernetes mounts it.
-func (r *reloader) watch(file string) error {
+// watch reloads when the file has changed and when hangups says so, until close. It looks at the file at once: that may
+// have changed since the start.
+func (r *reloader) watch(file string, hangups <-chan os.Signal) {
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	var events chan fsnotify.Event
-	closeFiles := func() error { return nil }
-	if file != "" {
-		watcher, err := fsnotify.NewWatcher()
-		if err == nil {
-			err = watchPath(watcher, file)
-		}
-		if err != nil {
-			return fmt.Errorf("watch the configuration file %s: %w", file, err)
-		}
-		events, closeFiles = watcher.Events, watcher.Close
-	}
+	w := watchFile(file, r.log)
 	r.running.Go(func() {
-		defer func() { _ = closeFiles() }()
-		defer signal.Stop(hangups)
-		r.wait(ctx, file, hangups, events)
+		defer w.close()
+		r.wait(ctx, w, hangups)
 	})
-	return nil
-}
-
-// watchPath watches the directory of the file, and of what it is a link to.
-func watchPath(watcher *fsnotify.Watcher, file string) error {
-	dirs := []string{filepath.Dir(file)}
-	if real, err := filepath.EvalSymlinks(file); err == nil {
-		dirs = append(dirs, filepath.Dir(real))
-	}
-	slices.Sort(dirs)
-	for _, dir := range slices.Compact(dirs) {
-		if err := watcher.Add(dir); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // wait is the loop of watch.
-func (r *reloader) wait(ctx context.Context, file string, hangups <-chan os.Signal, events <-chan fsnotify.Event) {
-	content := read(file)
-	var settled <-chan time.Time
+func (r *reloader) wait(ctx context.Context, w *fileWatch, hangups <-chan os.Signal) {
+	settled := time.NewTimer(0)
+	defer settled.Stop()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
 			_, _ = r.reload("SIGHUP", false) // it says itself what is wrong
-		case _, open := <-events:
-			if !open {
-				return
+		case e := <-w.events:
+			if w.concerns(e) {
+				settled.Reset(settle)
 			}
-			settled = time.After(settle)
-		case <-settled:
-			if now := read(file); now != nil && !bytes.Equal(now, content) {
-				content = now
-				_, _ = r.reload("the file "+file, false)
-			}
+		case err := <-w.errors: // events were lost
+			r.log.Warn("watching the configuration file", "error", err)
+			settled.Reset(settle)
+		case <-settled.C:
+			r.look(w)
+		case <-tick.C:
+			r.look(w)
 		}
 	}
 }
 
-// read is the content of a file, nil if it cannot be read: between two steps of somebody who replaces it.
-func read(file string) []byte {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil
+// look reloads if the file holds something else than at the last look. A file that cannot be read is between two steps of
+// somebody who replaces it.
+func (r *reloader) look(w *fileWatch) {
+	if content := w.read(); content != nil && !bytes.Equal(content, r.seen) {
+		r.seen = content
+		_, _ = r.reload("the file "+w.path, false)
 	}
-	return b
 }
 
 func (r *reloader) close() {

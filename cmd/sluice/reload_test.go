@@ -223,6 +223,9 @@ var hotEffects = map[string]any{
 	"log.level":                   effect{"log: {level: info}", (*reloading).logsInfo},
 	"gateway.wait_max":            effect{"gateway: {wait_max: 0s}", (*reloading).doesNotWait},
 	"gateway.read_deadline":       "gateway/orders_test.go TestReadDeadline",
+	"gateway.reads_max":           "gateway/tune_test.go readsMaxFollows",
+	"gateway.batches_max":         "gateway/tune_test.go batchesMaxFollows",
+	"gateway.waiters_max":         "gateway/tune_test.go waitersMaxFollows",
 	"gateway.limits.global.rate":  effect{"gateway: {limits: {global: {rate: 0.001, burst: 1}}}", limitedBy("global")},
 	"gateway.limits.global.burst": effect{"gateway: {limits: {global: {rate: 0.001, burst: 3}}}", limitedBy("global")},
 	"gateway.limits.ip.rate":      effect{"gateway: {limits: {ip: {rate: 0.001, burst: 1}}}", limitedBy("ip")},
@@ -244,6 +247,9 @@ var hotEffects = map[string]any{
 	"persist.linger":              "persist/tuneflush_test.go TestFlushesFollowTheTuning",
 	"persist.unpaid":              effect{"persist: {unpaid: 1s}", (*reloading).expiresSoon},
 	"persist.record_timeout":      "cmd/sluice/mysql_test.go TestRecordTimeoutOnMySQL",
+	"lifecycle.expire_every":      effect{"persist: {unpaid: 1s}\nlifecycle: {expire_every: 1m}", (*reloading).expiresLate},
+	"lifecycle.give_back_every":   "lifecycle/tune_test.go giveBackEveryFollows",
+	"lifecycle.call_timeout":      "lifecycle/tune_test.go callTimeoutFollows",
 }
 
 // effect is a setting, which stands in a file instead of hotBase or behind it, and what is seen once it is in force.
@@ -314,6 +320,18 @@ func (r *reloading) expiresSoon() bool {
 	a := r.buy("normal", "?wait=10")
 	at, err := time.Parse(time.RFC3339, a.field("expires_at"))
 	return err == nil && time.Until(at) < time.Minute
+}
+
+// expiresLate tells whether an order is still there after its time to pay.
+func (r *reloading) expiresLate() bool {
+	a := r.buy("normal", "?wait=10")
+	at, err := time.Parse(time.RFC3339, a.field("expires_at"))
+	if err != nil || time.Until(at) > time.Minute {
+		return false
+	}
+	<-time.After(time.Until(at) + 3*time.Second)
+	stored := r.must(200, "GET", r.ops+"/ops/orders/"+a.field("id"), r.secrets.OpsToken, "")
+	return stored.field("status") == "awaiting_payment"
 }
 
 // limitedBy tells whether one of a few orders of one user for one offer is refused by that limit.

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,6 +51,9 @@ func newServe(s *settings) *cobra.Command {
 
 // serve runs the server until the command's context ends.
 func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo bool) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // from the beginning: it would end the process
+	defer signal.Stop(hangups)
 	tuneRuntime(&c.Runtime)
 	level := new(slog.LevelVar)
 	level.Set(c.Log.Level)
@@ -58,9 +63,7 @@ func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo 
 	server.level = level
 	err := server.Start(ctx)
 	if err == nil {
-		err = server.watchConfig(s, log)
-	}
-	if err == nil {
+		server.watchConfig(s, hangups)
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ready gateway=%s ops=%s\n", server.gateway.Addr(), server.ops.Addr())
 	}
 	if err == nil && demo {
