@@ -25,7 +25,7 @@ func (f *flight) publishAll(s *session, res *stock.Reserved, older []order.Batch
 		}
 		crash.At("publish")
 		p.keepConfirmed([]order.BatchID{res.Batch})
-		p.e.stats.batchPublished(len(f.tickets))
+		p.e.stats.batched.Add(int64(f.accepted), 1)
 	}
 	slices.Sort(older)
 	return p.publishOlder(ctx, s, slices.Compact(older))
@@ -33,10 +33,11 @@ func (f *flight) publishAll(s *session, res *stock.Reserved, older []order.Batch
 
 // message is the queue message of what res accepted: the same bytes that the outbox entry gives.
 func (f *flight) message(s *session, res *stock.Reserved) []byte {
-	f.records = f.records[:0]
+	f.records, f.accepted = f.records[:0], 0
 	for i := range res.Outcomes {
 		if res.Outcomes[i].Code == order.Accepted {
 			f.records = append(f.records, f.call.Requests[i].Record...)
+			f.accepted++
 		}
 	}
 	f.queued = order.AppendBatch(f.queued[:0], f.p.number, s.epoch, res.Batch, f.records)

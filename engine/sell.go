@@ -14,12 +14,13 @@ import (
 // flight is one seller: the goroutine that carries a partition's batches, one at a time. Its slices are reused from
 // batch to batch.
 type flight struct {
-	p       *partition
-	number  int
-	tickets []*Ticket
-	call    stock.ReserveCall
-	records []byte // of the batch being published
-	queued  []byte // its message
+	p        *partition
+	number   int
+	tickets  []*Ticket
+	call     stock.ReserveCall
+	records  []byte // of the batch being published
+	queued   []byte // its message
+	accepted int    // its orders
 }
 
 // inFlightMax bounds the flights of a partition.
@@ -204,6 +205,7 @@ func (f *flight) notReserved(s *session, err error) {
 // finish answers what is refused at once, publishes what must be in the queue, and answers that.
 func (f *flight) finish(s *session, began stamp, res *stock.Reserved) {
 	reserved := began.elapsed()
+	f.p.e.stats.reserve.AddDuration(reserved, 1)
 	waiting := f.tickets[:0]
 	var older []order.BatchID
 	for i, t := range f.tickets {
@@ -231,6 +233,7 @@ func (f *flight) finish(s *session, began stamp, res *stock.Reserved) {
 	started := time.Now()
 	err := f.publishAll(s, res, older)
 	published := time.Since(started)
+	f.p.e.stats.publish.AddDuration(published, 1)
 	verdictOf := func(t *Ticket) Verdict {
 		if t.Answer.Order == t.Record.ID {
 			return Placed

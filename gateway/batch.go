@@ -151,7 +151,7 @@ func (b *batch) place() {
 	}
 	b.c.placing = true
 	b.c.g.deps.Placer.PlaceAll(context.Background(), b.tickets)
-	b.c.g.stats.placed(time.Since(b.c.now), len(b.tickets))
+	b.c.g.stats.placing.AddDuration(time.Since(b.c.now), int64(len(b.tickets)))
 	var repeated []order.ID
 	for _, t := range b.tickets {
 		if t.Answer.Verdict == engine.Replayed {

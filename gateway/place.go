@@ -51,7 +51,7 @@ func (c *call) placeOrder([]byte) {
 	c.g.deps.Placer.Place(context.Background(), t)
 	c.answerTicket(t, wait)
 	t.Free() // not deferred: after a panic the engine may still have it
-	c.g.stats.placed(time.Since(c.now), 1)
+	c.g.stats.placing.AddDuration(time.Since(c.now), 1)
 }
 
 // key is the client's idempotency key, "" if it gave none. One that is there and empty is a fault of the client, which

@@ -233,7 +233,7 @@ func TestStatsAddUp(t *testing.T) {
 	for _, n := range s.Refused {
 		refused += n
 	}
-	for _, n := range s.Placing {
+	for _, n := range s.Placing.Counts {
 		placed += n
 	}
 	if s.In != 6 || s.Out != 4 || refused != 2 || s.Refused["unauthenticated"] != 1 || s.Refused["invalid_request"] != 1 || placed != 3 {

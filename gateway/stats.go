@@ -1,9 +1,9 @@
 package gateway
 
 import (
-	"math/bits"
 	"sync/atomic"
-	"time"
+
+	"sluice/internal/histogram"
 )
 
 // counters are what the gateway counts since its start.
@@ -12,7 +12,7 @@ type counters struct {
 	out       atomic.Int64
 	refused   [codesEnd]atomic.Int64
 	shortCuts atomic.Int64
-	placing   [latencyBuckets]atomic.Int64
+	placing   histogram.Histogram // by how long it took
 }
 
 // answered counts a request's answer, once.
@@ -22,14 +22,6 @@ func (s *counters) answered(c code) {
 		return
 	}
 	s.refused[c].Add(1)
-}
-
-// latencyBuckets bound the histogram of Stats: the last one has everything of 2^24 microseconds (17 s) and more.
-const latencyBuckets = 26
-
-// placed counts how long n placings took.
-func (s *counters) placed(d time.Duration, n int) {
-	s.placing[min(bits.Len64(uint64(max(0, d.Microseconds()))), latencyBuckets-1)].Add(int64(n))
 }
 
 // Stats is a snapshot of the counters: In = Out + the sum of Refused + InFlight.
@@ -43,23 +35,20 @@ type Stats struct {
 	// ShortCuts are those of Refused["sold_out"] that did not reach the engine.
 	ShortCuts int64
 	// Placing counts the placings that reached the engine by the time from the whole request to the answer, waiting
-	// included: Placing[i] took less than 2^i microseconds, and not less than 2^(i-1).
-	Placing []int64
+	// included.
+	Placing histogram.Durations
 }
 
 // Stats reads the counters, each for itself: InFlight may be off by what happens meanwhile.
 func (g *Gateway) Stats() Stats {
 	c := &g.stats
 	s := Stats{Out: c.out.Load(), Refused: make(map[string]int64, codesEnd), ShortCuts: c.shortCuts.Load(),
-		Placing: make([]int64, latencyBuckets)}
+		Placing: c.placing.Durations()}
 	done := s.Out
 	for code := codeInvalidRequest; code < codesEnd; code++ {
 		n := c.refused[code].Load()
 		s.Refused[problems[code].name] = n
 		done += n
-	}
-	for i := range s.Placing {
-		s.Placing[i] = c.placing[i].Load()
 	}
 	s.Limited = make(map[string]int64, limitsEnd)
 	for name := limitGlobal; name < limitsEnd; name++ {

@@ -21,6 +21,7 @@ func (c *consumer) flush(home int, h *held) error {
 			messages = append(messages, m)
 		}
 	}
+	began := time.Now()
 	rows, err := c.claim(home, messages)
 	if err == nil {
 		err = c.record(home, rows)
@@ -42,7 +43,7 @@ func (c *consumer) flush(home int, h *held) error {
 		h.fail()
 		return nil
 	}
-	c.stats.flushed(rows)
+	c.stats.flush(rows, time.Since(began))
 	positions := make(map[order.Partition]uint64)
 	for i := range h.items {
 		positions[h.items[i].partition] = h.items[i].position

@@ -7,57 +7,118 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"sluice/engine"
+	"sluice/gateway"
+	"sluice/persist"
 )
 
-// metrics writes everything in the Prometheus text format: the fixed names first, then every counter of every stage as
-// sluice_<stage>_<counter>, then the Go runtime's.
+// metrics writes everything in the Prometheus text format: the promised names first, then every number of every stage as
+// sluice_<stage>_<number>, then the Go runtime's. Every stage is read once, so that its sums hold within one answer.
 func (s *Server) metrics(w io.Writer) {
 	m := &exposition{w: w, typed: map[string]bool{}}
-	s.fixedMetrics(m)
-	stages := s.stages()
+	m.gauge(fmt.Sprintf("sluice_build_info{version=%q,commit=%q,go=%q}", version, commit(), runtime.Version()), 1)
+	stages := map[string]any{}
+	for name, snapshot := range s.stages() {
+		stages[name] = snapshot()
+	}
+	m.promised(stages)
+	_, config := s.configState()
+	m.gauge("sluice_config_generation", float64(config.Generation))
+	m.counter("sluice_config_reloads_refused_total", int64(config.Failures))
+	m.gauge("sluice_ready", flag(len(s.missing()) == 0))
+	present := s.present()
+	if e := s.running(); e != nil {
+		m.partitions(e.Ready(), present)
+	}
+	m.present(present)
 	for _, stage := range slices.Sorted(maps.Keys(stages)) {
-		m.stage("sluice_"+stage+"_", reflect.ValueOf(stages[stage]()))
+		m.stage("sluice_"+stage+"_", reflect.ValueOf(stages[stage]))
 	}
 	m.gauge("process_resident_memory_bytes", float64(residentBytes()))
 	m.gauge("process_start_time_seconds", float64(s.began.UnixMilli())/1000)
 	m.runtime()
 }
 
-// fixedMetrics writes the metrics whose names are promised.
-func (s *Server) fixedMetrics(m *exposition) {
-	e := s.running()
-	if e != nil {
-		st := e.Stats()
+// help says in the exposition what the metrics are whose names are promised.
+var help = map[string]string{
+	"sluice_orders_accepted_total":        "Orders answered 202 or 201: reserved, and in the queue in time.",
+	"sluice_orders_stored_total":          "Accepted orders whose rows are committed.",
+	"sluice_orders_rejected_total":        "Orders rejected after acceptance. More than 0 by guard is an alarm; cut is an upper bound.",
+	"sluice_requests_refused_total":       "Requests refused, by the code of the problem document.",
+	"sluice_ready":                        "1 if this process can do all of its work; /readyz names what is missing.",
+	"sluice_config_generation":            "Number of the configuration in force: 1 at the start.",
+	"sluice_config_reloads_refused_total": "Configurations that were wrong; the last good one stayed.",
+	"sluice_queue_lag_seconds":            "Age of the oldest message that is not stored, by kind.",
+	"sluice_partition_open":               "1 if the partition sells, 0 if it recovers.",
+	"sluice_partition_waiting":            "Requests that wait for their batch.",
+	"sluice_partition_queue_age_seconds":  "Age of the oldest message that is not stored.",
+	"sluice_partition_backlog_messages":   "Messages in the queue that are not stored.",
+	"sluice_parked_orders":                "Accepted orders that wait on a home shard because their user shard is down.",
+	"sluice_poison_orders":                "Accepted orders that their user shard refuses: a person must look.",
+	"sluice_dead_letters":                 "Damaged messages kept for a person, at most 100 are counted.",
+	"sluice_disk_free_bytes":              "Free bytes of the disk under data_dir.",
+	"sluice_disk_free_min_bytes":          "disk.free_bytes_min: below it new orders are turned away.",
+	"sluice_lease_seconds":                "How long the lease of the node number still lasts; at 0 no order id can be given.",
+}
+
+// promised writes what comes from the stages' snapshots and has a name of its own.
+func (m *exposition) promised(stages map[string]any) {
+	if st, ok := stages["engine"].(engine.Stats); ok {
 		m.counter("sluice_orders_accepted_total", st.Verdicts["placed"])
-		lag := map[string]time.Duration{}
-		for _, p := range e.Ready() {
-			kind := p.Kind.String()
-			lag[kind] = max(lag[kind], p.QueueAge)
-		}
-		for _, kind := range slices.Sorted(maps.Keys(lag)) {
-			m.gauge(fmt.Sprintf("sluice_queue_lag_seconds{kind=%q}", kind), lag[kind].Seconds())
-		}
-		for _, p := range e.Ready() {
-			m.gauge(fmt.Sprintf("sluice_partition_open{partition=\"%d\"}", p.Partition), flag(p.State == "open"))
-		}
 	}
-	stages := s.stages()
-	if stages["gateway"] != nil {
-		m.counters("sluice_requests_refused_total", "reason", s.gateway.Stats().Refused)
+	if st, ok := stages["gateway"].(gateway.Stats); ok {
+		m.counters("sluice_requests_refused_total", "reason", st.Refused)
 	}
-	if stages["persist"] != nil {
-		st := s.persist.Stats()
+	if st, ok := stages["persist"].(persist.Stats); ok {
 		m.counter("sluice_orders_stored_total", st.Stored)
 		m.counters("sluice_orders_rejected_total", "by", map[string]int64{"cut": st.RejectedCut, "guard": st.RejectedGuard,
 			"operator": st.RejectedOperator})
 	}
-	_, config := s.configState()
-	m.gauge("sluice_config_generation", float64(config.Generation))
-	m.counter("sluice_config_reloads_refused_total", int64(config.Failures))
-	m.gauge("sluice_ready", flag(len(s.missing()) == 0))
+}
+
+// partitions writes the state of every partition of this process.
+func (m *exposition) partitions(list []engine.PartitionState, now *Present) {
+	lag := map[string]time.Duration{}
+	for i := range list {
+		kind := list[i].Kind.String()
+		lag[kind] = max(lag[kind], list[i].QueueAge)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(lag)) {
+		m.gauge(fmt.Sprintf("sluice_queue_lag_seconds{kind=%q}", kind), lag[kind].Seconds())
+	}
+	each := func(name string, value func(*engine.PartitionState) float64) {
+		for i := range list {
+			p := &list[i]
+			m.gauge(fmt.Sprintf("sluice_partition_%s{kind=%q,partition=\"%d\"}", name, p.Kind, p.Partition), value(p))
+		}
+	}
+	each("open", func(p *engine.PartitionState) float64 { return flag(p.State == "open") })
+	each("waiting", func(p *engine.PartitionState) float64 { return float64(p.Waiting) })
+	each("queue_age_seconds", func(p *engine.PartitionState) float64 { return p.QueueAge.Seconds() })
+	each("epoch", func(p *engine.PartitionState) float64 { return float64(p.Epoch) })
+	for i := range list {
+		p := &list[i]
+		if n, ok := now.Backlog[p.Partition]; ok {
+			m.gauge(fmt.Sprintf("sluice_partition_backlog_messages{kind=%q,partition=\"%d\"}", p.Kind, p.Partition), float64(n))
+		}
+	}
+}
+
+// present writes what waits for a person or for room. What could not be read is left out.
+func (m *exposition) present(now *Present) {
+	known := func(name string, n int64) {
+		if n >= 0 {
+			m.gauge(name, float64(n))
+		}
+	}
+	known("sluice_parked_orders", now.Parked)
+	known("sluice_poison_orders", now.Poison)
+	known("sluice_dead_letters", now.DeadLetters)
+	known("sluice_disk_free_bytes", now.DiskFree)
+	m.gauge("sluice_disk_free_min_bytes", float64(now.DiskFreeMin))
+	m.gauge("sluice_lease_seconds", now.Lease.Seconds())
 }
 
 func flag(on bool) float64 {
@@ -65,90 +126,4 @@ func flag(on bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// exposition writes metrics in the Prometheus text format. Errors of w are nobody's: the reader has left.
-type exposition struct {
-	w     io.Writer
-	typed map[string]bool
-}
-
-func (m *exposition) write(kind, series string, value float64) {
-	name, _, _ := strings.Cut(series, "{")
-	if !m.typed[name] {
-		m.typed[name] = true
-		_, _ = fmt.Fprintf(m.w, "# TYPE %s %s\n", name, kind)
-	}
-	_, _ = fmt.Fprintf(m.w, "%s %s\n", series, strconv.FormatFloat(value, 'f', -1, 64))
-}
-
-func (m *exposition) gauge(series string, value float64) { m.write("gauge", series, value) }
-func (m *exposition) counter(series string, n int64)     { m.write("counter", series, float64(max(0, n))) }
-
-// counters writes one series per key, in the order of the keys.
-func (m *exposition) counters(name, label string, values map[string]int64) {
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		m.counter(fmt.Sprintf("%s{%s=%q}", name, label, key), values[key])
-	}
-}
-
-// gauges end the names of the numbers in the stages' snapshots that may go down; all others only grow.
-var gauges = []string{"waiting", "waiters", "in_flight", "connections"}
-
-// stage writes every number of a stage's snapshot.
-func (m *exposition) stage(prefix string, v reflect.Value) {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if !f.IsExported() {
-			continue
-		}
-		name := prefix + keyOf(&f)
-		falls := slices.ContainsFunc(gauges, func(g string) bool { return strings.HasSuffix(name, "_"+g) })
-		switch value := v.Field(i).Interface().(type) {
-		case int64:
-			if falls {
-				m.gauge(name, float64(value))
-			} else {
-				m.counter(name+"_total", value)
-			}
-		case map[string]int64:
-			m.counters(name+"_total", "name", value)
-		case []int64:
-			m.histogram(name+"_seconds", value)
-		case time.Duration:
-			m.gauge(name, value.Seconds())
-		case time.Time:
-			if !value.IsZero() {
-				m.gauge(name+"_timestamp_seconds", float64(value.UnixMilli())/1000)
-			}
-		}
-	}
-}
-
-// histogram writes counts[i], of what took less than 2^i microseconds and not less than half of that.
-func (m *exposition) histogram(name string, counts []int64) {
-	var sum int64
-	m.typed[name+"_bucket"], m.typed[name+"_count"] = true, true
-	_, _ = fmt.Fprintf(m.w, "# TYPE %s histogram\n", name)
-	for i, n := range counts {
-		le := "+Inf"
-		if sum += n; i < len(counts)-1 {
-			le = strconv.FormatFloat(float64(int64(1)<<i)/1e6, 'f', -1, 64)
-		}
-		m.counter(fmt.Sprintf("%s_bucket{le=%q}", name, le), sum)
-	}
-	m.counter(name+"_count", sum)
-}
-
-// runtime writes what the Go runtime knows of itself.
-func (m *exposition) runtime() {
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	m.gauge("go_goroutines", float64(runtime.NumGoroutine()))
-	m.gauge("go_gomaxprocs", float64(runtime.GOMAXPROCS(0)))
-	m.gauge("go_memstats_heap_inuse_bytes", float64(mem.HeapInuse))
-	m.gauge("go_memstats_sys_bytes", float64(mem.Sys))
-	m.counter("go_memstats_alloc_bytes_total", int64(mem.TotalAlloc))
-	m.counter("go_gc_cycles_total", int64(mem.NumGC))
-	m.write("counter", "go_gc_pause_seconds_total", float64(mem.PauseTotalNs)/1e9)
 }

@@ -30,12 +30,13 @@ func (s *Server) program() ops.Program {
 		Parked:    stuck{s.store, s},
 		Letters:   stuck{s.store, s},
 		Order:     s.store.Order,
-		Stats:     s.stats,
+		Stats:     func() any { return s.stats() },
 		Stock:     s.fastStock,
 		Rebuild:   s.rebuild,
 		Config:    s.effective,
 		Reload:    s.reload,
 		Metrics:   s.metrics,
+		Live:      s.live,
 		Missing:   s.missing,
 	}
 }
@@ -208,7 +209,7 @@ func (s *Server) reload(dry bool) (any, error) {
 }
 
 // stats is one snapshot of every stage.
-func (s *Server) stats() any {
+func (s *Server) stats() map[string]any {
 	all := map[string]any{
 		"version": version, "commit": commit(), "go": runtime.Version(), "uptime_seconds": time.Since(s.began).Seconds(),
 		"missing": s.missing(), "resident_bytes": residentBytes(),
@@ -218,6 +219,7 @@ func (s *Server) stats() any {
 	for name, report := range s.stages() {
 		all[name] = plain(reflect.ValueOf(report()))
 	}
+	all["present"] = plain(reflect.ValueOf(s.present()).Elem())
 	if e := s.running(); e != nil {
 		all["partitions"] = plain(reflect.ValueOf(e.Ready()))
 	}

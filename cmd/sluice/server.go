@@ -54,6 +54,8 @@ type Server struct {
 	level     *slog.LevelVar                // of log
 	reporting sync.Mutex
 	reports   map[string]func() any // by stage: its snapshot
+	presence  presence
+	console   live
 }
 
 // NewServer returns a server that has opened nothing. environ is where secrets may come from.

@@ -205,19 +205,24 @@ func TestSecondSignal(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		t.Fatal(err)
-	}
-	// More than is free, but not twice as much: the queue's own floor, which is half, leaves room for the barriers.
-	floor := fs.Bavail * uint64(fs.Bsize) / 2 * 3
-	s, _ := open(t, dir, fmt.Sprint("disk.free_bytes_min=", floor))
+	s, _ := open(t, dir, fmt.Sprint("disk.free_bytes_min=", aboveFree(t, dir)))
 	offer := s.offer("normal", 5, 0)
 	a := s.must(503, "POST", s.gateway+"/v1/orders", s.token(1), line(offer, 1))
 	if a.field("code") != "overloaded" || a.header.Get("Retry-After") == "" {
 		t.Errorf("on a full disk: %v", a)
 	}
 	s.must(200, "GET", s.gateway+"/v1/offers/"+offer, "", "")
+}
+
+// aboveFree is more than what is free of a disk, but not twice as much: the queue's own floor, which is half, leaves room
+// for the barriers.
+func aboveFree(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	return fs.Bavail * uint64(fs.Bsize) / 2 * 3
 }
 
 // TestKinds: a process that sells flash offers only is ready with the flash partitions alone.

@@ -91,6 +91,9 @@ func (g *IDs) Lease(node uint8, since, until Milli) {
 	g.lease.Store(&nodeLease{node: node, since: since, until: until})
 }
 
+// Until is where the lease ends; 0 without one.
+func (g *IDs) Until() Milli { return g.lease.Load().until }
+
 // Ready tells whether the lease covers this moment.
 func (g *IDs) Ready() bool {
 	now, l := MilliOf(g.now()), g.lease.Load()

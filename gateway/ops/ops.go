@@ -2,7 +2,8 @@
 // shares a port with the public one. Every role runs it. It decides nothing: what it shows and does is handed to it in
 // a Program.
 //
-// Every route but /healthz and /readyz needs the bearer token. Errors are RFC 9457 problem documents.
+// Every route but /healthz, /readyz and the console page at / needs the bearer token; the page holds no secret and asks for
+// the token. Errors are RFC 9457 problem documents.
 //
 // # Goroutines
 //
@@ -22,6 +23,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice/engine/order"
@@ -55,6 +57,7 @@ type Program struct {
 	Config    func() any                                                    // secrets masked
 	Reload    func(dry bool) (any, error)                                   // reads the configuration again
 	Metrics   func(w io.Writer)
+	Live      func() any      // what the console shows; called once a second for each who watches
 	Missing   func() []string // what this process still waits for, in words; empty when it is ready
 }
 
@@ -98,6 +101,9 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	served   chan error
+	watchers chan struct{} // a slot for each stream of events
+	ending   chan struct{} // closed by Close: streams end
+	closing  sync.Once
 }
 
 // New returns a server that does not listen yet.
@@ -109,7 +115,8 @@ func New(o Options, token string, p Program, log *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, fmt.Errorf("ops listener: %w", err)
 	}
-	s := &Server{program: p, token: sha256.Sum256([]byte(token)), log: log, listener: listener, served: make(chan error, 1)}
+	s := &Server{program: p, token: sha256.Sum256([]byte(token)), log: log, listener: listener, served: make(chan error, 1),
+		watchers: make(chan struct{}, watchersMax), ending: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -128,8 +135,10 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Start begins to answer. It does not block.
 func (s *Server) Start() { go func() { s.served <- s.http.Serve(s.listener) }() }
 
-// Close stops listening, waits until what runs is answered or ctx ends, and then closes the connections.
+// Close ends the streams of events, stops listening, waits until what runs is answered or ctx ends, and then closes the
+// connections.
 func (s *Server) Close(ctx context.Context) error {
+	s.closing.Do(func() { close(s.ending) })
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, s.http.Close())
@@ -142,6 +151,7 @@ func (s *Server) routes() http.Handler {
 	open, closed := http.NewServeMux(), http.NewServeMux()
 	open.HandleFunc("GET /healthz", s.healthz)
 	open.HandleFunc("GET /readyz", s.readyz)
+	open.HandleFunc("GET /{$}", console)
 	open.Handle("/", s.authenticated(closed))
 
 	p := &s.program
@@ -170,6 +180,9 @@ func (s *Server) routes() http.Handler {
 	has("GET /ops/config", p.Config != nil, s.config)
 	has("POST /ops/reload", p.Reload != nil, s.reload)
 	has("GET /metrics", p.Metrics != nil, s.metrics)
+	if p.Live != nil {
+		closed.HandleFunc("GET /ops/events", s.events)
+	}
 	if p.Offers != nil {
 		closed.HandleFunc("POST /ops/offers/batch", s.createOffers)
 	}

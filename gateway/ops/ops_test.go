@@ -27,6 +27,7 @@ const token = "test-token-0123456789"
 type listener struct {
 	t       *testing.T
 	url     string
+	server  *ops.Server
 	log     logBuffer
 	missing atomic.Pointer[[]string]
 }
@@ -72,7 +73,7 @@ func start(t *testing.T, change func(*ops.Program)) *listener {
 			t.Error(err)
 		}
 	})
-	l.url = "http://" + server.Addr()
+	l.url, l.server = "http://"+server.Addr(), server
 	return l
 }
 

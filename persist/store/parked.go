@@ -171,3 +171,20 @@ func (s *Store) AnyParked(ctx context.Context) (bool, error) {
 	}
 	return false, nil
 }
+
+// parkedCountMax bounds the rows that CountParked looks at on each home shard.
+const parkedCountMax = 100_000
+
+// CountParked counts the orders that are parked, those of shards that are down and poison apart. On each home shard
+// parkedCountMax rows are counted at most.
+func (s *Store) CountParked(ctx context.Context) (parked, poison int64, err error) {
+	const query = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN error <> '' THEN 1 ELSE 0 END), 0) FROM (SELECT error FROM parked LIMIT ?) AS some"
+	for home := range s.shards {
+		var all, refused int64
+		if err := s.shards[home].read.QueryRowContext(ctx, query, parkedCountMax).Scan(&all, &refused); err != nil {
+			return 0, 0, onShard(err, "count parked orders", home)
+		}
+		parked, poison = parked+all-refused, poison+refused
+	}
+	return parked, poison, nil
+}
