@@ -38,7 +38,7 @@ func (s *Server) demo(ctx context.Context, w io.Writer) error {
 	flash := created[len(created)-1].ID
 	normal := s.firstNormal()
 	token := gateway.MintToken(s.secrets.JWT, demoUser, time.Now().Add(24*time.Hour))
-	_, err = fmt.Fprintf(w, demoText, demoUser, token, s.gateway.Addr(), normal, normal, time.Until(opens.Time()).Seconds(), flash)
+	_, err = fmt.Fprintf(w, demoText, s.ops.Addr(), s.secrets.OpsToken, demoUser, token, s.gateway.Addr(), normal, normal, time.Until(opens.Time()).Seconds(), flash)
 	return err
 }
 
@@ -68,6 +68,10 @@ func (s *Server) firstNormal() order.OfferID {
 }
 
 const demoText = `
+The console, which shows all of it live:
+
+  http://%s/#token=%s
+
 Paste this into another terminal (the token is buyer %d's, for a day):
 
   TOKEN=%s

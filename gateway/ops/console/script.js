@@ -264,7 +264,7 @@
       return q ? "median " + number(q[0]) + ", p99 " + number(q[1]) : "–";
     };
     add("messages that are not stored", number(backlog));
-    add("from the request to the row, last flush", p.lag_seconds === undefined ? "–" : span(p.lag_seconds));
+    add("from the request to the row, last flush", !p.lag_seconds ? "–" : span(p.lag_seconds));
     add("orders in a batch", typical(before.engine?.batch_orders, e.batch_orders));
     add("orders in a flush", typical(before.persist?.flush_orders, p.flush_orders));
     add("requests under way", number(d.gateway?.in_flight || 0));
