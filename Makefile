@@ -7,7 +7,7 @@ DATA ?= ./data
 # The commit that reports name, marked if the tree has changes.
 REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo +changes)
 
-run: build ## serve the embedded default with demo offers; prints a token and lines to paste
+run: build ## serve the embedded default with demo offers; prints the console, a token and lines to paste
 	./bin/sluice serve -c configs/embedded.yaml --set data_dir=$(DATA) --demo $(ARGS)
 
 test: ## every test, on real servers that it starts itself

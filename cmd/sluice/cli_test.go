@@ -194,6 +194,9 @@ func TestDemo(t *testing.T) {
 		text := p.errors.String()
 		token := regexp.MustCompile(`TOKEN=(\S+)`).FindStringSubmatch(text)
 		body := regexp.MustCompile(`-d '([^']+)'`).FindStringSubmatch(text)
+		if link := fmt.Sprintf("\n  %s/#token=%s\n", p.ops, p.secrets.OpsToken); !strings.Contains(text, link) {
+			t.Errorf("no link to the console %s:\n%s", link, text)
+		}
 		if token == nil || body == nil {
 			t.Fatalf("nothing to paste:\n%s", text)
 		}
