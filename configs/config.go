@@ -19,6 +19,7 @@ import (
 	"sluice/engine"
 	"sluice/gateway"
 	"sluice/gateway/ops"
+	"sluice/internal/tracing"
 	"sluice/lifecycle"
 	"sluice/persist"
 	"sluice/persist/store"
@@ -36,6 +37,7 @@ type Config struct {
 	Log       Log
 	Runtime   Runtime
 	Disk      Disk
+	Trace     tracing.Options
 	Gateway   gateway.Options
 	Ops       ops.Options
 	Engine    engine.Options
@@ -88,7 +90,7 @@ func (c *Config) Validate() error {
 	check(c.Gateway.Listen != c.Ops.Listen || strings.HasSuffix(c.Ops.Listen, ":0"),
 		"gateway.listen and ops.listen must differ: the ops routes are never on the public port")
 	public := c.GatewayOptions(&Secrets{JWT: strings.Repeat("-", 32), ServiceToken: strings.Repeat("-", 16)})
-	errs = append(errs, public.Validate(), c.Ops.Validate(), c.Engine.Validate(), c.Persist.Validate(), c.Lifecycle.Validate())
+	errs = append(errs, c.Trace.Validate(), public.Validate(), c.Ops.Validate(), c.Engine.Validate(), c.Persist.Validate(), c.Lifecycle.Validate())
 	return errors.Join(errs...)
 }
 
@@ -97,6 +99,7 @@ func (c *Config) GatewayOptions(s *Secrets) gateway.Options {
 	o := c.Gateway
 	o.JWTSecrets = append([]string{s.JWT}, s.JWTOthers...)
 	o.ServiceTokens, o.MaxQueueAge, o.Kinds = []string{s.ServiceToken}, c.Engine.MaxQueueAge, c.Engine.Kinds
+	o.Traced = c.Trace.Endpoint != ""
 	return o
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/engine/order"
+	"sluice/internal/tracing"
 )
 
 // Options are fixed for the life of an engine.
@@ -23,7 +24,9 @@ type Options struct {
 	MaxQueueAge time.Duration
 	// Room tells whether there is room for more orders; an error turns new ones away as Overloaded. It is asked once a
 	// second. nil means always.
-	Room   func() error
+	Room func() error
+	// Tracer writes what happened to batches; nil: tracing is off.
+	Tracer *tracing.Tracer
 	Tuning Tuning
 }
 

@@ -9,6 +9,7 @@ import (
 	"sluice/engine/order"
 	"sluice/engine/stock"
 	"sluice/internal/crash"
+	"sluice/internal/tracing"
 )
 
 // flight is one seller: the goroutine that carries a partition's batches, one at a time. Its slices are reused from
@@ -18,9 +19,10 @@ type flight struct {
 	number   int
 	tickets  []*Ticket
 	call     stock.ReserveCall
-	records  []byte // of the batch being published
-	queued   []byte // its message
-	accepted int    // its orders
+	records  []byte           // of the batch being published
+	queued   []byte           // its message
+	accepted int              // its orders
+	parents  []tracing.Parent // of its requests that are traced
 }
 
 // inFlightMax bounds the flights of a partition.
@@ -206,6 +208,7 @@ func (f *flight) notReserved(s *session, err error) {
 func (f *flight) finish(s *session, began stamp, res *stock.Reserved) {
 	reserved := began.elapsed()
 	f.p.e.stats.reserve.AddDuration(reserved, 1)
+	f.noteParents()
 	waiting := f.tickets[:0]
 	var older []order.BatchID
 	for i, t := range f.tickets {
@@ -247,6 +250,8 @@ func (f *flight) finish(s *session, began stamp, res *stock.Reserved) {
 		t.Answer.Publish = published
 		t.answer(verdictOf(t))
 	}
+	f.trace(&placedBatch{id: res.Batch, epoch: s.epoch, began: time.Time(began), started: started, reserve: reserved,
+		publish: published, err: err})
 }
 
 // stamp is a moment on both clocks.

@@ -6,6 +6,7 @@ import (
 
 	"sluice/engine/order"
 	"sluice/engine/stock"
+	"sluice/internal/tracing"
 )
 
 // Ticket is one placing of an order, from the request to its answer. The caller fills the first part and reads the
@@ -15,8 +16,9 @@ type Ticket struct {
 	Key         string // the client's idempotency key; empty if none
 	Fingerprint uint64 // of the request's content
 	Lines       []order.Line
-	Details     []byte    // canonical JSON; nil if none
-	Deadline    time.Time // the reserve is not sent after it; zero: the engine's RequestDeadline from now
+	Details     []byte         // canonical JSON; nil if none
+	Deadline    time.Time      // the reserve is not sent after it; zero: the engine's RequestDeadline from now
+	Parent      tracing.Parent // the request's place in its client's trace; the zero value if it is not traced
 
 	Record order.Record // the order as Placed
 	Answer Answer

@@ -135,7 +135,7 @@ func (b *batch) readLine(line []byte, number int) batchLine {
 		return batchLine{number: number, problem: *d.problem()}
 	}
 	t := engine.NewTicket()
-	t.User, t.Key, t.Fingerprint = o.user, string(o.key), o.fingerprint()
+	t.User, t.Key, t.Fingerprint, t.Parent = o.user, string(o.key), o.fingerprint(), b.c.parent()
 	t.Lines = append(t.Lines[:0], o.lines...)
 	if len(o.details) > 0 {
 		t.Details = bytes.Clone(o.details)

@@ -42,6 +42,7 @@ var (
 	headReplayed    = []byte("Idempotent-Replayed")
 	headKey         = []byte("Idempotency-Key")
 	headAuth        = []byte("Authorization")
+	headTraceparent = []byte("Traceparent")
 	headChallenge   = []byte("Www-Authenticate")
 	headAllow       = []byte("Allow")
 	headCache       = []byte("Cache-Control")

@@ -33,6 +33,8 @@ type Options struct {
 	MaxQueueAge time.Duration `koanf:"-"`
 	// Kinds are those that the engine behind it sells; empty means both.
 	Kinds []order.Kind `koanf:"-"`
+	// Traced says that batches are traced: the header traceparent is read.
+	Traced bool `koanf:"-"`
 
 	// ReadTimeout bounds the arrival of a whole request, WriteTimeout the departure of an answer, IdleTimeout the rest
 	// between two requests of a connection.

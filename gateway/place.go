@@ -10,6 +10,7 @@ import (
 
 	"sluice/engine"
 	"sluice/engine/order"
+	"sluice/internal/tracing"
 )
 
 const outcomeUnknown = "There may be an order. Send the same request with the same Idempotency-Key again to find out."
@@ -47,6 +48,7 @@ func (c *call) placeOrder([]byte) {
 	if len(c.body.details) > 0 {
 		t.Details = c.body.details
 	}
+	t.Parent = c.parent()
 	c.placing = true
 	c.g.deps.Placer.Place(context.Background(), t)
 	c.answerTicket(t, wait)
@@ -66,6 +68,14 @@ func (c *call) key() (key string, ok bool) {
 		return "", false
 	}
 	return key, true
+}
+
+// parent is the request's place in its client's trace.
+func (c *call) parent() tracing.Parent {
+	if !c.g.opts.Traced {
+		return tracing.Parent{}
+	}
+	return tracing.ParseParent(c.ctx.Request.Header.PeekCanonical(headTraceparent))
 }
 
 var keyRule = "must be 1 to " + strconv.Itoa(order.KeyMax) + " visible ASCII characters"

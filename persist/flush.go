@@ -23,6 +23,7 @@ func (c *consumer) flush(home int, h *held) error {
 	}
 	began := time.Now()
 	rows, err := c.claim(home, messages)
+	claimed := time.Now()
 	if err == nil {
 		err = c.record(home, rows)
 	}
@@ -30,6 +31,7 @@ func (c *consumer) flush(home int, h *held) error {
 		crash.At("record")
 		err = c.settle(home, messages)
 	}
+	c.trace(messages, began, claimed, err)
 	var ahead *store.AheadError
 	switch {
 	case errors.As(err, &ahead):

@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"sluice/engine/order"
+	"sluice/internal/tracing"
 )
 
 // Options are fixed for the life of a Persist.
 type Options struct {
-	Kinds  []order.Kind // the kinds that this process stores; empty means both
+	Kinds  []order.Kind    // the kinds that this process stores; empty means both
+	Tracer *tracing.Tracer // writes what happened to batches; nil: tracing is off
 	Tuning Tuning
 }
 

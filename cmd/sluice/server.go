@@ -22,6 +22,7 @@ import (
 	"sluice/gateway"
 	"sluice/gateway/ops"
 	"sluice/internal/lockfile"
+	"sluice/internal/tracing"
 	"sluice/lifecycle"
 	"sluice/persist"
 	"sluice/persist/store"
@@ -38,6 +39,7 @@ type Server struct {
 
 	secrets   *configs.Secrets
 	lock      *lockfile.Lock
+	tracer    *tracing.Tracer // nil: off
 	store     *store.Store
 	queue     queue.Queue
 	stock     stock.Stock
@@ -76,6 +78,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}{
 		{"data directory", s.openDataDir},
 		{"secrets", s.openSecrets},
+		{"traces", s.openTraces},
 		{"store", s.openStore},
 		{"queue", s.openQueue},
 		{"stock", s.openStock},
@@ -123,6 +126,7 @@ func (s *Server) Close(ctx context.Context) error {
 	end("engine", s.engine != nil, func() error { return s.engine.Close(ctx) })
 	end("persist", s.persist != nil, func() error { return s.persist.Close(ctx) })
 	end("lifecycle", s.lifecycle != nil, func() error { return s.lifecycle.Close(ctx) })
+	end("traces", s.tracer != nil, func() error { s.tracer.Close(ctx); return nil })
 	end("ops", s.ops != nil, func() error { return s.ops.Close(ctx) })
 	end("node lease", s.lease != nil, func() error { s.lease.close(); return nil })
 	end("stock", s.stock != nil, func() error { return s.stock.Close() })
@@ -139,6 +143,12 @@ func (s *Server) openDataDir(context.Context) (err error) {
 
 func (s *Server) openSecrets(context.Context) (err error) {
 	s.secrets, err = s.config.LoadSecrets(s.environ, true)
+	return err
+}
+
+func (s *Server) openTraces(ctx context.Context) (err error) {
+	s.tracer, err = tracing.Open(ctx, s.config.Trace, version, s.log)
+	s.config.Engine.Tracer = s.tracer
 	return err
 }
 
@@ -179,7 +189,9 @@ func (s *Server) openEngine(ctx context.Context) error {
 }
 
 func (s *Server) openPersist(ctx context.Context) error {
-	s.persist = persist.New(s.config.PersistOptions(), s.queue, s.store, s.log)
+	o := s.config.PersistOptions()
+	o.Tracer = s.tracer
+	s.persist = persist.New(o, s.queue, s.store, s.log)
 	s.report("persist", func() any { return s.persist.Stats() })
 	return s.persist.Start(ctx)
 }
