@@ -93,6 +93,40 @@ func TestConsoleAlarms(t *testing.T) {
 	b.faultsAre()
 }
 
+// TestHotOffers: the console gets eight offers at most, the one that sells first, and does not scan them all for each who
+// watches.
+func TestHotOffers(t *testing.T) {
+	t.Parallel()
+	c, d := config(t, t.TempDir())
+	server := NewServer(c, d, nil, quiet)
+	t.Cleanup(func() { _ = server.Close(context.Background()) })
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := &shop{t: t, gateway: "http://" + server.gateway.Addr(), ops: "http://" + server.ops.Addr(), secrets: server.secrets}
+	first := s.offer("normal", 100, 0)
+	for range 11 {
+		s.offer("normal", 100, 0)
+	}
+	hot := func() []any { return server.live().(map[string]any)["offers"].([]any) }
+	if list := hot(); len(list) != 8 || list[0].(map[string]any)["id"] == first {
+		t.Errorf("at rest: %v", list)
+	}
+	s.must(201, "POST", s.gateway+"/v1/orders?wait=5", s.token(1), line(first, 3))
+	if !await(func() bool {
+		offer := hot()[0].(map[string]any)
+		return offer["id"] == first && offer["left"] == int64(97)
+	}) {
+		t.Errorf("while it sells: %v", hot())
+	}
+	server.console.mu.Lock()
+	server.console.at = time.Now()
+	server.console.mu.Unlock()
+	if a, b := server.live().(map[string]any), server.live().(map[string]any); a["at"] != b["at"] {
+		t.Error("two who watch at once get two snapshots")
+	}
+}
+
 // saleShows waits until the sale can be seen: rates, refusals, units that go.
 func (b *browser) saleShows(flash string) {
 	b.t.Helper()
