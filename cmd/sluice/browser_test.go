@@ -49,9 +49,13 @@ func openBrowser(t *testing.T) *browser {
 		}
 		t.Skip(missing)
 	}
+	profile, err := os.MkdirTemp("", "sluice-browser") // t.TempDir does not wait for Chromium's last children
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-		"--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
+		"--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+profile, "about:blank")
 	theirIn, to, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -69,8 +73,13 @@ func openBrowser(t *testing.T) *browser {
 	var reading sync.WaitGroup
 	reading.Go(func() { b.read(from) })
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
+		_ = b.try("Browser.close", nil, nil) // ends its children too
+		giveUp := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
+		giveUp.Stop()
+		if !await(func() bool { return os.RemoveAll(profile) == nil }) {
+			t.Errorf("the browser's profile %s cannot be removed", profile)
+		}
 		_, _ = to.Close(), from.Close()
 		reading.Wait()
 	})
@@ -122,48 +131,64 @@ func (b *browser) read(from io.Reader) {
 // call sends a command and reads its result into result, if it is not nil.
 func (b *browser) call(method string, params map[string]any, result any) {
 	b.t.Helper()
+	if err := b.try(method, params, result); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// try is call that may fail.
+func (b *browser) try(method string, params map[string]any, result any) error {
 	b.mu.Lock()
 	b.last++
 	id, answer := b.last, make(chan cdpMessage, 1)
 	b.waiting[id] = answer
-	message, err := json.Marshal(map[string]any{"id": id, "method": method, "params": params, "sessionId": b.session})
-	if b.session == "" {
-		message, err = json.Marshal(map[string]any{"id": id, "method": method, "params": params})
+	command := map[string]any{"id": id, "method": method, "params": params}
+	if b.session != "" && !strings.HasPrefix(method, "Browser.") {
+		command["sessionId"] = b.session
 	}
+	message, err := json.Marshal(command)
 	if err == nil {
 		_, err = b.to.Write(append(message, 0))
 	}
 	b.mu.Unlock()
 	if err != nil {
-		b.t.Fatal(err)
+		return err
 	}
 	select {
 	case m := <-answer:
 		if m.Error != nil {
-			b.t.Fatalf("%s: %s", method, m.Error)
+			return fmt.Errorf("%s: %s", method, m.Error)
 		}
 		if result != nil {
-			if err := json.Unmarshal(m.Result, result); err != nil {
-				b.t.Fatalf("%s: %v in %s", method, err, m.Result)
-			}
+			return json.Unmarshal(m.Result, result)
 		}
+		return nil
 	case <-time.After(30 * time.Second):
-		b.t.Fatalf("%s: no answer from the browser", method)
+		return fmt.Errorf("%s: no answer from the browser", method)
 	}
 }
 
 // eval is the value of an expression on the page, as text.
 func (b *browser) eval(expression string) string {
 	b.t.Helper()
+	text, err := b.tryEval(expression)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return text
+}
+
+// tryEval is eval for a page that may be on its way.
+func (b *browser) tryEval(expression string) (string, error) {
 	var out struct {
 		Result           struct{ Value any }
 		ExceptionDetails json.RawMessage
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &out)
-	if out.ExceptionDetails != nil {
-		b.t.Fatalf("%s: %s", expression, out.ExceptionDetails)
+	err := b.try("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &out)
+	if err == nil && out.ExceptionDetails != nil {
+		err = fmt.Errorf("%s: %s", expression, out.ExceptionDetails)
 	}
-	return fmt.Sprint(out.Result.Value)
+	return fmt.Sprint(out.Result.Value), err
 }
 
 // shows waits until the page's visible text has all of these words.
@@ -171,7 +196,11 @@ func (b *browser) shows(words ...string) {
 	b.t.Helper()
 	text := ""
 	if !await(func() bool {
-		text = b.eval("document.title + '\\n' + document.body.innerText")
+		var err error
+		if text, err = b.tryEval("document.title + '\\n' + document.body.innerText"); err != nil {
+			text = err.Error()
+			return false
+		}
 		for _, w := range words {
 			if !strings.Contains(text, w) {
 				return false
