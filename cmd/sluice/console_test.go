@@ -55,7 +55,13 @@ func TestConsole(t *testing.T) {
 	}
 	end()
 
-	b.eval("location.reload()")
+	b.eval("window.before = true; location.reload()")
+	if !await(func() bool {
+		text, err := b.tryEval(`String(window.before === undefined && document.getElementById("leave") !== null)`)
+		return err == nil && text == "true"
+	}) {
+		t.Fatal("the page did not load anew")
+	}
 	b.shows("live") // the tab has kept the token
 	b.eval(`document.getElementById("leave").click()`)
 	b.shows("The ops token, please")
