@@ -77,8 +77,8 @@ func (g *Gateway) serveUnreadable(ctx *fasthttp.RequestCtx, err error) {
 // answer on its way. After an answer to a request that was not read to its end, the connection is therefore closed in
 // two steps: no more is sent, then what still comes is thrown away for a short while.
 const (
-	lingerFor   = 500 * time.Millisecond
-	lingerBytes = 256 << 10
+	lingerFor   = time.Second
+	lingerBytes = 2 * BatchBodyMax // whoever is told that a batch is too large has sent about one
 )
 
 // boundedListener accepts connections, and answers those above the bound at once.

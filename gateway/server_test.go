@@ -144,6 +144,21 @@ func TestBadRequests(t *testing.T) {
 	await(t, "the counters to settle", func() bool { return w.gateway.Stats().InFlight == 0 })
 }
 
+// Many clients send all they have before they look for an answer: the connection must last until then.
+func TestTooLargeAndSentWhole(t *testing.T) {
+	t.Parallel()
+	c, err := net.Dial("tcp", newWorld(t).gateway.Addr())
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	must(t, c.(*net.TCPConn).SetWriteBuffer(4<<10)) // so that what is written has been read
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = c.Write([]byte(post(BatchBodyMax+1, strings.Repeat("x", BatchBodyMax+1))))
+	must(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	must(t, err)
+	readAnswer(t, res).is(413, "body_too_large")
+}
+
 // One slow client must not hold up another.
 func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	t.Parallel()
