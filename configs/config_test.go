@@ -162,8 +162,9 @@ func TestMistakes(t *testing.T) {
 		{set: "ops.listen=127.0.0.1:8080", want: "gateway.listen and ops.listen must differ"},
 		{set: "data_dir=", want: "data_dir must name a directory"},
 		{set: "gateway.listen", want: "must be path=value"},
-		{yaml: "a: 1\na: 2\n", want: "already defined"},
-		{yaml: "engine:\n\tdeadline: 1s\n", want: "line 2"},
+		{yaml: "a: 1\na: 2\n", want: "c.yaml: line 2: mapping key \"a\" already defined at line 1"},
+		{yaml: "engine:\n\tdeadline: 1s\n", want: "line 2: found character that cannot start any token (is it a tab? YAML is indented with spaces)"},
+		{yaml: "hello\n", want: "it must hold settings, such as a line `gateway:`"},
 	} {
 		s := configs.Source{}
 		if c.yaml != "" {

@@ -57,7 +57,7 @@ func (c *Config) layer(source string, p koanf.Provider, parser koanf.Parser) err
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("configuration file %s does not exist", source)
 		}
-		return fmt.Errorf("configuration file %s: %w", source, err)
+		return fmt.Errorf("configuration file %s: %w", source, readable(err))
 	}
 	all := k.All()
 	var errs []error
@@ -70,6 +70,19 @@ func (c *Config) layer(source string, p koanf.Provider, parser koanf.Parser) err
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// readable is what the YAML parser says in words that say what to do.
+func readable(err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
+	switch {
+	case strings.Contains(text, "cannot start any token"):
+		text += " (is it a tab? YAML is indented with spaces)"
+	case strings.Contains(text, "into map[string]interface {}"):
+		text = "it must hold settings, such as a line `gateway:` and below it `  listen: 127.0.0.1:8080`"
+	}
+	return errors.New(text)
 }
 
 func isEmpty(value any) bool {

@@ -158,7 +158,7 @@ func (c *call) authenticated() (u order.UserID, ok bool) {
 	case !bearer:
 		c.refuse(&problem{code: codeUnauthenticated, detail: "Send a token: Authorization: Bearer TOKEN."})
 	case !c.g.isService(token):
-		c.refuse(&problem{code: codeUnauthenticated, detail: "The token is not valid, or no longer. Get a new one."})
+		c.refuse(&problem{code: codeUnauthenticated, detail: c.g.tokens.why(token, c.now)})
 	case len(as) == 0:
 		c.refuse(&problem{code: codeForbidden, detail: "A service token acts for a user: name one with Sluice-User."})
 	default:

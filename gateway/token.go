@@ -148,6 +148,23 @@ func (t *tokens) parse(token []byte, keys *keySet) (parsed *jwt.Token, user orde
 	return parsed, user, ok
 }
 
+// why says, for the one who sent it, what is wrong with a token that verify has refused. When it is valid stands in the
+// token itself: to say so needs no key, and gives nothing away.
+func (t *tokens) why(token []byte, now time.Time) string {
+	var c jwt.RegisteredClaims
+	if _, _, err := t.parser.ParseUnverified(string(token), &c); err == nil {
+		switch {
+		case c.ExpiresAt == nil:
+			return "The token has no exp: it must say until when it is valid."
+		case !now.Before(c.ExpiresAt.Time):
+			return "The token expired at " + c.ExpiresAt.UTC().Format(time.RFC3339) + ". Get a new one."
+		case c.NotBefore != nil && now.Before(c.NotBefore.Time):
+			return "The token is not valid before " + c.NotBefore.UTC().Format(time.RFC3339) + ", by the server's clock."
+		}
+	}
+	return "The token is damaged, signed with a key that this server does not trust, or not meant for it (sub, iss, aud). Get a new one."
+}
+
 // errCritical refuses what RFC 7515 wants refused by whoever does not know it: nothing of that kind is known here.
 var errCritical = errors.New("the header has crit")
 

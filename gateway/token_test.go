@@ -197,3 +197,25 @@ func BenchmarkTokenGolangJWT(b *testing.B) {
 		}
 	}
 }
+
+// TestTokenWhy: who sent a token that is refused is told what is wrong with it.
+func TestTokenWhy(t *testing.T) {
+	t.Parallel()
+	tok, now := newTokens(&Options{JWTSecrets: []string{testSecret}}), time.Unix(1_800_000_000, 0)
+	other := strings.Repeat("x", 32)
+	for token, want := range map[string]string{
+		MintToken(testSecret, 42, now):                                  "The token expired at 2027-01-15T08:00:00Z. Get a new one.",
+		MintToken(other, 42, now.Add(-time.Hour)):                       "The token expired at 2027-01-15T07:00:00Z. Get a new one.",
+		MintToken(other, 42, now.Add(time.Hour)):                        "signed with a key that this server does not trust",
+		usualToken(t, `{"sub":"42","nbf":1800000060,"exp":4102444800}`): "is not valid before 2027-01-15T08:01:00Z, by the server's clock",
+		usualToken(t, `{"sub":"42"}`):                                   "has no exp",
+		usualToken(t, `{"sub":"bob","exp":4102444800}`):                 "or not meant for it (sub, iss, aud)",
+		"a.b.c": "is damaged",
+		"":      "is damaged",
+		rawToken(t, `{"alg":"none"}`, `{"sub":"42","exp":1}`, testSecret)[1:]: "is damaged",
+	} {
+		if _, ok := tok.verify([]byte(token), now); ok || !strings.Contains(tok.why([]byte(token), now), want) {
+			t.Errorf("%s: %v, %s", token, ok, tok.why([]byte(token), now))
+		}
+	}
+}

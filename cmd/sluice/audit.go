@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"sluice/bench/audit"
 	"sluice/configs"
+	"sluice/persist/store"
 )
 
 func newAudit(s *settings) *cobra.Command {
@@ -22,7 +24,7 @@ func newAudit(s *settings) *cobra.Command {
 		Short: "Check that the stores keep every promise; exit 1 on a violation",
 		Long: "Audit the stores, and the fast stock of the running server if there is one. Files are opened read-only and\n" +
 			"without the server's lock. One line per rule; the exit code is 1 if a rule is violated.",
-		Args: cobra.NoArgs,
+		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "text" && format != "json" {
 				return fmt.Errorf("-o must be text or json, not %q", format)
@@ -73,6 +75,12 @@ func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 	if o.Shards, err = shardPlaces(c, secrets); err != nil {
 		return nil, err
 	}
+	for _, place := range o.Shards {
+		if _, err := os.Stat(place); c.Store.Dialect == store.SQLite && errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("shard file %s is not there: is %s the server's data directory? Name the right one with -c or --set data_dir=DIR",
+				place, c.DataDir)
+		}
+	}
 	if url := "http://" + reachable(c.Ops.Listen); answers(ctx, url) {
 		if err := serves(ctx, url, secrets, c); err != nil {
 			return nil, err
@@ -100,10 +108,6 @@ func answers(ctx context.Context, url string) bool {
 // serves makes sure that the server there takes our token: otherwise it is another one, or of another data directory.
 func serves(ctx context.Context, url string, secrets *configs.Secrets, c *configs.Config) error {
 	var stats struct{}
-	cl := &client{base: url, token: secrets.OpsToken, http: http.Client{Timeout: 5 * time.Second}}
-	if err := cl.get(ctx, "/ops/stats", &stats); err != nil {
-		return fmt.Errorf("a server answers at %s but not to the token of data directory %s (is it another server?): %w",
-			url, c.DataDir, err)
-	}
-	return nil
+	cl := &client{base: url, token: secrets.OpsToken, dir: c.DataDir, http: http.Client{Timeout: 5 * time.Second}}
+	return cl.get(ctx, "/ops/stats", &stats)
 }

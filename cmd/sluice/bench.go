@@ -29,7 +29,7 @@ func newBench(s *settings) *cobra.Command {
 		Long: "Put load on a server and report what it stored, how fast, and the audit's verdict. Without --target every round\n" +
 			"starts a server of its own, with the given -c and --set, and removes its data. With --target, -c and --set\n" +
 			"name the configuration that the running server has. The exit code is 1 if an audit failed.",
-		Args: cobra.ExactArgs(1),
+		Args: takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Scenario = args[0]; o.Scenario == bench.Ceiling && f.listen != "" {
 				return bench.ServeCeiling(cmd.Context(), bench.CeilingOptions{Listen: f.listen, AnswerBytes: f.answerBytes}, cmd.OutOrStdout())

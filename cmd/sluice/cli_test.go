@@ -102,8 +102,51 @@ func TestOfferImport(t *testing.T) {
 		"a,A,normal,100,CNY,10,4\nb,\"B\n2\",normal,5,CNY,10,4\nc,C,normal,1.5,CNY,1,4\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err = cli(t, s, "offer", "import", table, "--from", "3"); err == nil || !strings.Contains(err.Error(), "line 5: unit_price must be a whole number") {
-		t.Errorf("import of a table with a bad number: %v", err)
+	out, errs, err = cli(t, s, "offer", "import", table, "--from", "3")
+	if !errors.Is(err, errSaid) || !strings.Contains(errs, "line 5: unit_price must be a whole number of minor units") ||
+		!strings.HasPrefix(out, "1 offers created, 1 refused\n") {
+		t.Errorf("import of a table with a bad number: %v\n%s%s", err, out, errs)
+	}
+}
+
+// TestOfferImportMistakes: bad rows of a table fail alone; a table that cannot be read says where, and what was done.
+func TestOfferImportMistakes(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, t.TempDir())
+	const names, good = "sku,title,kind,unit_price,currency,total,shop_id\n", "a,A,normal,100,CNY,10,9\n"
+	table := filepath.Join(t.TempDir(), "offers.csv")
+	imported := func(content string, args ...string) (string, string, error) {
+		if err := os.WriteFile(table, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return cli(t, s, append([]string{"offer", "import", table}, args...)...)
+	}
+	out, errs, err := imported("\ufeff" + names + good + "b,B\n" + good + "c,C,normal,x,CNY,1,9\n" + "d,D,normal,1,CNY,1,9,more\n" + good)
+	if !errors.Is(err, errSaid) || !strings.HasPrefix(out, "3 offers created, 3 refused\n") ||
+		!strings.Contains(errs, "line 3: it has 2 cells, the first row names 7 fields") || !strings.Contains(errs, "line 5: unit_price") ||
+		!strings.Contains(errs, "line 6: it has 8 cells") {
+		t.Errorf("bad rows: %v\n%s%s", err, out, errs)
+	}
+	if _, _, err = imported(names + good + good + "c,\"C,normal,1,CNY,1,9\n" + good); err == nil || !strings.Contains(err.Error(), "line 4 cannot be read") ||
+		!strings.Contains(err.Error(), "2 offers created, 0 refused. Repair it, then go on with --from 4") {
+		t.Errorf("a quote without its end: %v", err)
+	}
+	for content, want := range map[string]string{
+		"":                                  "the file is empty; its first row must name the fields",
+		"sku,titel\na,b\n":                  `the first row names "titel", which is no field of an offer; they are shop_id`,
+		"sku,sku\na,b\n":                    "names sku twice",
+		"{\"sku\":\"a\",\"title\":\"b\"}\n": "the first row",
+	} {
+		if _, _, err := imported(content); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+	if out, _, err = imported(good+strings.Repeat("x", 70_000)+"\n", "--format", "ndjson"); err == nil ||
+		!strings.Contains(err.Error(), "line 2 cannot be read: it is longer than 65536 bytes") || !strings.Contains(err.Error(), "--from 2") {
+		t.Errorf("a long line: %v\n%s", err, out)
+	}
+	if out, _, err = cli(t, s, "offer", "list", "--shop", "9", "--json"); err != nil || strings.Count(out, "\n") != 5 {
+		t.Errorf("list has %d lines, %v", strings.Count(out, "\n"), err)
 	}
 }
 
@@ -118,12 +161,18 @@ func TestCommandMistakes(t *testing.T) {
 		want   string
 	}{
 		{nil, "token --user 7 --set " + empty, "start `sluice serve` once, which generates them"},
-		{nil, "token", "at least one of the flags in the group [user service]"},
+		{nil, "token", "either --user ID, for a buyer, or --service"},
 		{nil, "offer list --set " + empty, "no secrets yet"},
 		{nil, "serve --set gateway.lisen=1", "did you mean gateway.listen?"},
 		{nil, "serve --role persist", "this version has the role all only"},
 		{nil, "serve --kinds flsh", "must be normal or flash"},
-		{nil, "serve extra", "unknown command"},
+		{nil, "serve extra", "`sluice serve` takes flags only, not \"extra\": sluice serve [flags]"},
+		{nil, "serve --nope", "`sluice serve --help` lists the flags"},
+		{nil, "serv", `unknown command "sluice serv": did you mean serve?`},
+		{nil, "frobnicate", "`sluice --help` lists the commands"},
+		{nil, "offer clsoe 3", `unknown command "sluice offer clsoe": did you mean close?`},
+		{nil, "parked show 1", "`sluice parked show` has 1 arguments, not the 2 that it needs: sluice parked show BATCH ORDER"},
+		{nil, "token --user 7 --service", "either --user ID, for a buyer, or --service"},
 		{nil, "serve --set gateway.listen=0.0.0.0:0 --set " + empty, "which other machines can reach: set SLUICE_JWT_SECRET"},
 		{nil, "serve --set store.dialect=oracle", "store.dialect must be sqlite or mysql"},
 		{nil, "check --set store.dialect=mysql", "is not a MySQL data source name"},
@@ -141,22 +190,28 @@ func TestCommandMistakes(t *testing.T) {
 		{nil, "check --set queue.driver=kafka", "queue.driver must be sqlitequeue"},
 		{nil, "check --set engine.in_flight=2", "engine.in_flight must be 1 with memstock"},
 		{nil, "bench nothing", "unknown scenario"},
-		{nil, "audit --set " + empty, "no such file"},
+		{nil, "audit --set " + empty, "Name the right one with -c or --set data_dir=DIR"},
 		{running, "token --user 0", "--user must be a positive number"},
 		{running, "token --user 7 --ttl -1s", "--ttl must be positive"},
 		{running, "offer update 1", "nothing to change"},
 		{running, "offer update 99 --total 5", "offer_not_found"},
 		{running, "offer create --sku x", "title is required"},
-		{running, "offer create --price 1.5", "--price must be a whole number"},
+		{running, "offer create --price 1.5", "--price must be a whole number of minor units (cents, fen), not"},
 		{running, "offer create --opens tomorrow", "--opens must be a time such as"},
 		{running, "offer import offers.txt", "offers.txt"},
 		{running, "order get 5", "order_not_found"},
+		{running, "deadletter show 5", "ids are PARTITION-POSITION"},
+		{running, "offer list --kind fash", "kind must be normal or flash"},
 		{running, "audit -o xml", "-o must be text or json"},
 	} {
 		_, _, err := cli(t, c.server, strings.Fields(c.args)...)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("sluice %s:\n got %v\nwant %s", c.args, err, c.want)
 		}
+	}
+	if _, _, err := cli(t, nil, "offer", "list", "--set", other, "--set", "ops.listen="+strings.TrimPrefix(running.ops, "http://")); err == nil ||
+		!strings.Contains(err.Error(), "does not take the ops token of data directory "+strings.TrimPrefix(other, "data_dir=")) {
+		t.Errorf("with the token of another server: %v", err)
 	}
 	gone := &shop{dir: running.dir, ops: "http://127.0.0.1:1"}
 	if _, _, err := cli(t, gone, "offer", "list"); err == nil || !strings.Contains(err.Error(), "no server answers on the ops listener") {

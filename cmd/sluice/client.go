@@ -19,6 +19,7 @@ import (
 // or change them go through it and never open its files.
 type client struct {
 	base, token string
+	dir         string // the data directory whose configuration named both
 	http        http.Client
 }
 
@@ -32,7 +33,7 @@ func newClient(s *settings) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{base: "http://" + reachable(c.Ops.Listen), token: secrets.OpsToken,
+	return &client{base: "http://" + reachable(c.Ops.Listen), token: secrets.OpsToken, dir: c.DataDir,
 		http: http.Client{Timeout: 30 * time.Second}}, nil
 }
 
@@ -90,6 +91,10 @@ func (c *client) send(ctx context.Context, h *http.Client, method, path string, 
 	var p ops.Problem
 	if err := json.Unmarshal(answer, &p); err != nil || p.Code == "" {
 		return nil, fmt.Errorf("%s %s: %s", method, path, res.Status)
+	}
+	if p.Code == "unauthenticated" {
+		return nil, fmt.Errorf("the server at %s does not take the ops token of data directory %s (is it another server?): "+
+			"name its configuration with -c, its directory with --set data_dir=DIR, or the right address with --set ops.listen=HOST:PORT", c.base, c.dir)
 	}
 	return nil, &p
 }

@@ -21,7 +21,7 @@ func newConfig(s *settings) *cobra.Command {
 		Short: "Print the effective configuration, or the commented default",
 		Long: "Print the effective configuration as YAML. With --default, the embedded default: every setting with its\n" +
 			"meaning, unit, bounds and default. A file for -c needs only what differs from it.",
-		Args: cobra.NoArgs,
+		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asDefault {
 				_, err := cmd.OutOrStdout().Write(configs.Embedded())
@@ -72,7 +72,7 @@ func newReload(s *settings) *cobra.Command {
 		Long: "Have a running server read its configuration again, from where it came from at its start: the file of its own -c, its\n" +
 			"environment and its --set flags. Hot settings take effect at once. If anything is wrong, or a fixed setting differs,\n" +
 			"nothing changes.",
-		Args: cobra.NoArgs,
+		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(s)
 			if err != nil {
@@ -107,7 +107,11 @@ func (r *Reloaded) text(w io.Writer) error {
 	if r.DryRun {
 		verb = "in force, nothing was changed"
 	}
-	fmt.Fprintf(&b, "%d settings differ; generation %d is %s\n", len(r.Changes), r.Generation, verb)
+	differ := "settings differ"
+	if len(r.Changes) == 1 {
+		differ = "setting differs"
+	}
+	fmt.Fprintf(&b, "%d %s; generation %d is %s\n", len(r.Changes), differ, r.Generation, verb)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -116,7 +120,7 @@ func newCheck(s *settings) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Validate a configuration without starting anything",
-		Args:  cobra.NoArgs,
+		Args:  takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := s.load()
 			if err != nil {

@@ -22,20 +22,20 @@ func newDeadLetter(s *settings) *cobra.Command {
 	show := &cobra.Command{
 		Use:   "show ID",
 		Short: "Print a dead letter: its bytes (which may hold names and addresses) and what this program reads in them",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1),
 		RunE:  func(cmd *cobra.Command, args []string) error { return call(cmd, http.MethodGet, args[0], "") },
 	}
 	replay := &cobra.Command{
 		Use:   "replay ID",
 		Short: "Publish a dead letter again if this program can read it; exit 1 if it is kept",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1),
 		RunE:  func(cmd *cobra.Command, args []string) error { return call(cmd, http.MethodPost, args[0], "/replay") },
 	}
 	yes := false
 	drop := &cobra.Command{
 		Use:   "drop ID --yes",
 		Short: "Delete a dead letter for ever",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
 				return errors.New("this deletes the only copy, with the orders in it: say --yes")
@@ -53,7 +53,7 @@ func newDeadLetterList(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the dead letters of a running server, by partition and position",
-		Args:  cobra.NoArgs,
+		Args:  takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return printPages(cmd, s, pages{"/ops/deadletters", url.Values{}, "100"}, asJSON, printLetters)
 		},

@@ -84,5 +84,42 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringArrayVar(&s.set, "set", nil, "one setting as path=value, such as gateway.listen=127.0.0.1:9000; repeatable")
 	root.AddCommand(newServe(&s), newToken(&s), newOffer(&s), newOrder(&s), newParked(&s), newDeadLetter(&s), newConfig(&s), newCheck(&s),
 		newReload(&s), newAudit(&s), newBench(&s), newVersion())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; `%s --help` lists the flags", err, cmd.CommandPath())
+	})
+	for _, cmd := range append(root.Commands(), root) {
+		if cmd.HasSubCommands() {
+			isGroup(cmd)
+		}
+	}
 	return root
+}
+
+// isGroup makes a command with commands of its own refuse those that it does not have; cobra would print its help and
+// call that success.
+func isGroup(group *cobra.Command) {
+	group.Args, group.SuggestionsMinimumDistance, group.DisableFlagsInUseLine = cobra.ArbitraryArgs, 2, true
+	group.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		text := fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+args[0])
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return fmt.Errorf("%s: did you mean %s?", text, near[0])
+		}
+		return fmt.Errorf("%s; `%s --help` lists the commands", text, cmd.CommandPath())
+	}
+}
+
+// takes wants n arguments and says how the command is written otherwise.
+func takes(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == n:
+			return nil
+		case n == 0:
+			return fmt.Errorf("`%s` takes flags only, not %q: %s", cmd.CommandPath(), args[0], cmd.UseLine())
+		}
+		return fmt.Errorf("`%s` has %d arguments, not the %d that it needs: %s", cmd.CommandPath(), len(args), n, cmd.UseLine())
+	}
 }

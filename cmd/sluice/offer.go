@@ -79,7 +79,8 @@ func offerValue(field, text string, now time.Time) (any, error) {
 	case numberFields[field]:
 		var n int64
 		if _, err := fmt.Sscanf(text, "%d", &n); err != nil || fmt.Sprint(n) != text {
-			return nil, fmt.Errorf("must be a whole number, not %q", text)
+			unit := map[string]string{"unit_price": " of minor units (cents, fen)"}[field]
+			return nil, fmt.Errorf("must be a whole number%s, not %q", unit, text)
 		}
 		return n, nil
 	case timeFields[field] && (text == "" || text == "none"):
@@ -101,7 +102,7 @@ func newOfferCreate(s *settings) *cobra.Command {
 		Use:     "create --sku SKU --title TITLE --price N --total N [flags]",
 		Short:   "Create an offer; prints it when the server can sell it",
 		Example: "  sluice offer create --sku phone-1 --title 'Phone, 256 GB' --kind flash --price 99900 --total 100 --limit 1 --opens 10s",
-		Args:    cobra.NoArgs,
+		Args:    takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			body, err := offerJSON(cmd.Flags(), all)
 			if err != nil {
@@ -118,7 +119,7 @@ func newOfferUpdate(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update ID [flags]",
 		Short: "Change title, price, total or window of an offer",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body, err := offerJSON(cmd.Flags(), changeFlags)
 			if err != nil {
@@ -135,7 +136,7 @@ func newOfferClose(s *settings) *cobra.Command {
 	return &cobra.Command{
 		Use:   "close ID",
 		Short: "End the sale of an offer now",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return callAndPrint(cmd, s, http.MethodPost, "/ops/offers/"+url.PathEscape(args[0])+"/close", nil)
 		},
@@ -148,7 +149,7 @@ func newOfferList(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the offers of a running server",
-		Args:  cobra.NoArgs,
+		Args:  takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(s)
 			if err != nil {

@@ -12,7 +12,7 @@ func newOrder(s *settings) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "get ID",
 		Short: "Print an order as it is stored",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return callAndPrint(cmd, s, http.MethodGet, "/ops/orders/"+url.PathEscape(args[0]), nil)
 		},

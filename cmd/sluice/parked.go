@@ -22,7 +22,7 @@ func newParked(s *settings) *cobra.Command {
 		Short: "Look at orders that wait for their user shard, replay or reject those that it refuses",
 	}
 	at := func(use, short, long, method, end string) *cobra.Command {
-		return &cobra.Command{Use: use + " BATCH ORDER", Short: short, Long: long, Args: cobra.ExactArgs(2),
+		return &cobra.Command{Use: use + " BATCH ORDER", Short: short, Long: long, Args: takes(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				path := "/ops/parked/" + url.PathEscape(args[0]) + "/" + url.PathEscape(args[1]) + end
 				return callAndPrint(cmd, s, method, path, nil)
@@ -45,7 +45,7 @@ func newParkedList(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List parked orders of a running server, oldest first",
-		Args:  cobra.NoArgs,
+		Args:  takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			if poison {

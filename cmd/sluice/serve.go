@@ -28,7 +28,7 @@ func newServe(s *settings) *cobra.Command {
 		Short: "Run the server",
 		Long: "Run the server. It prints one line, `ready gateway=ADDR ops=ADDR`, when it serves. SIGTERM and SIGINT stop it\n" +
 			"gracefully: every request that was accepted is answered. A second signal ends it at once.",
-		Args: cobra.NoArgs,
+		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if role != "all" {
 				return fmt.Errorf("--role %s: this version has the role all only", role)

@@ -20,8 +20,11 @@ func newToken(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token (--user ID [--ttl 1h] | --service)",
 		Short: "Mint a buyer's token with the configured secret, or print the service token",
-		Args:  cobra.NoArgs,
+		Args:  takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if service == (user != "") {
+				return errors.New("say whose token: either --user ID, for a buyer, or --service, for the shop's own servers")
+			}
 			c, _, err := s.load()
 			if err != nil {
 				return err
@@ -43,8 +46,6 @@ func newToken(s *settings) *cobra.Command {
 	cmd.Flags().StringVar(&user, "user", "", "user id, a positive number")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")
 	cmd.Flags().BoolVar(&service, "service", false, "print the service token, which may act for any user")
-	cmd.MarkFlagsMutuallyExclusive("user", "service")
-	cmd.MarkFlagsOneRequired("user", "service")
 	return cmd
 }
 
@@ -67,7 +68,7 @@ func loadSecrets(c *configs.Config) (*configs.Secrets, error) {
 	}
 	if secrets.JWT == "" || secrets.OpsToken == "" || secrets.ServiceToken == "" {
 		return nil, fmt.Errorf("%w in data directory %s: start `sluice serve` once, which generates them, "+
-			"or set SLUICE_JWT_SECRET, SLUICE_OPS_TOKEN and SLUICE_SERVICE_TOKEN", configs.ErrNoSecrets, c.DataDir)
+			"or name the server's directory with -c or --set data_dir=DIR, or set SLUICE_JWT_SECRET, SLUICE_OPS_TOKEN and SLUICE_SERVICE_TOKEN", configs.ErrNoSecrets, c.DataDir)
 	}
 	return secrets, nil
 }

@@ -18,7 +18,7 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print version, commit and Go version",
-		Args:  cobra.NoArgs,
+		Args:  takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "sluice %s commit %s %s %s/%s\n",
 				version, commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)

@@ -82,5 +82,9 @@ func (s *Server) rebuild(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	s.log.Info("rebuild asked for", "partitions", in.Partitions)
-	return http.StatusAccepted, map[string]any{"status": "asked", "partitions": in.Partitions}, nil
+	answer := map[string]any{"status": "asked"}
+	if len(in.Partitions) > 0 { // otherwise all of them
+		answer["partitions"] = in.Partitions
+	}
+	return http.StatusAccepted, answer, nil
 }

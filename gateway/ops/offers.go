@@ -155,6 +155,12 @@ func (s *Server) listOffers(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	kind, shop := r.URL.Query().Get("kind"), r.URL.Query().Get("shop_id")
+	if _, ok := order.ParseKind(kind); kind != "" && !ok {
+		return 0, nil, invalid("kind must be normal or flash")
+	}
+	if _, ok := order.ParseID(shop); shop != "" && !ok {
+		return 0, nil, invalid("shop_id must be a positive decimal number")
+	}
 	data, next := []*Offer{}, ""
 	for o := range s.program.Catalogue.Offers(after) {
 		if kind != "" && kind != o.Kind.String() || shop != "" && shop != order.ID(o.Shop).String() {

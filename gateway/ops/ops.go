@@ -155,22 +155,22 @@ func (s *Server) routes() http.Handler {
 	open.Handle("/", s.authenticated(closed))
 
 	p := &s.program
-	has := func(pattern string, handed bool, h handler) {
+	has := func(pattern string, handed bool, h handler, parameters ...string) {
 		if handed {
-			closed.HandleFunc(pattern, s.handle(h))
+			closed.HandleFunc(pattern, s.handle(only(parameters, h)))
 		}
 	}
 	has("POST /ops/offers", p.Offers != nil, s.createOffer)
 	has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer)
 	has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer)
-	has("GET /ops/offers", p.Catalogue != nil, s.listOffers)
+	has("GET /ops/offers", p.Catalogue != nil, s.listOffers, "kind", "shop_id", "limit", "cursor")
 	has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer)
 	has("GET /ops/orders/{id}", p.Order != nil, s.getOrder)
-	has("GET /ops/parked", p.Parked != nil, s.listParked)
+	has("GET /ops/parked", p.Parked != nil, s.listParked, "shard", "poison", "limit", "cursor")
 	has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked)
 	has("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked)
 	has("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked)
-	has("GET /ops/deadletters", p.Letters != nil, s.listLetters)
+	has("GET /ops/deadletters", p.Letters != nil, s.listLetters, "limit", "cursor")
 	has("GET /ops/deadletters/{id}", p.Letters != nil, s.getLetter)
 	has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter)
 	has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter)
@@ -178,7 +178,7 @@ func (s *Server) routes() http.Handler {
 	has("GET /ops/stock", p.Stock != nil, s.stock)
 	has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild)
 	has("GET /ops/config", p.Config != nil, s.config)
-	has("POST /ops/reload", p.Reload != nil, s.reload)
+	has("POST /ops/reload", p.Reload != nil, s.reload, "dry_run")
 	has("GET /metrics", p.Metrics != nil, s.metrics)
 	if p.Live != nil {
 		closed.HandleFunc("GET /ops/events", s.events)
@@ -191,11 +191,26 @@ func (s *Server) routes() http.Handler {
 	closed.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	closed.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	closed.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	closed.HandleFunc("/", s.handle(func(r *http.Request) (int, any, error) {
-		return 0, nil, &Problem{Status: 404, Code: "not_found",
-			Detail: r.Method + " " + r.URL.Path + ": there is no such route, or not with this method"}
-	}))
+	closed.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.noRoute(closed, w, r) })
 	return open
+}
+
+// noRoute answers what no route takes: 405 if one does with another method.
+func (s *Server) noRoute(routes *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	var takes []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		if _, pattern := routes.Handler(&http.Request{Method: method, Host: r.Host, URL: r.URL}); pattern != "/" {
+			takes = append(takes, method)
+		}
+	}
+	if len(takes) == 0 {
+		s.fail(w, r, &Problem{Status: 404, Code: "not_found",
+			Detail: r.URL.Path + ": there is no such address, or this process does not have it"})
+		return
+	}
+	allow := strings.Join(takes, ", ")
+	w.Header().Set("Allow", allow)
+	s.fail(w, r, &Problem{Status: 405, Code: "method_not_allowed", Detail: r.URL.Path + " takes " + allow + ", not " + r.Method})
 }
 
 // authenticated lets requests with the token through.

@@ -140,11 +140,47 @@ func TestReadiness(t *testing.T) {
 func TestMissingRoutes(t *testing.T) {
 	t.Parallel()
 	l := start(t, nil)
-	for _, route := range []string{"GET /ops/stats", "GET /ops/stock", "POST /ops/rebuild", "GET /metrics", "GET /nothing", "PUT /ops/offers"} {
+	for _, route := range []string{"GET /ops/stats", "GET /ops/stock", "POST /ops/rebuild", "GET /metrics", "GET /nothing", "POST /ops/nothing"} {
 		method, path, _ := strings.Cut(route, " ")
 		if status, body := l.ask(method, path, ""); status != 404 || !strings.Contains(body, `"code":"not_found"`) {
 			t.Errorf("%s: %d %s", route, status, body)
 		}
+	}
+	for route, want := range map[string]string{"PUT /ops/offers": "takes POST, not PUT", "GET /ops/offers/1/close": "takes POST, not GET",
+		"POST /ops/offers/1": "takes PATCH, not POST"} {
+		method, path, _ := strings.Cut(route, " ")
+		if status, body := l.ask(method, path, ""); status != 405 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", route, status, body)
+		}
+	}
+}
+
+// TestUnknownParameters: a parameter that is not known is refused before anything is done.
+func TestUnknownParameters(t *testing.T) {
+	t.Parallel()
+	done := false
+	l := start(t, func(p *ops.Program) {
+		p.Rebuild = func(context.Context, []order.Partition) error { done = true; return nil }
+		p.Reload = func(bool) (any, error) { done = true; return nil, nil }
+		p.Catalogue = &slowCatalogue{}
+	})
+	for route, want := range map[string]string{
+		"POST /ops/reload?dryrun=1":       "?dryrun is unknown: this address takes dry_run",
+		"POST /ops/reload?dry_run=maybe":  "?dry_run must be 1 or 0",
+		"POST /ops/rebuild?partitions=77": "?partitions is unknown: this address takes no parameters",
+		"GET /ops/offers?kind=fash":       "kind must be normal or flash",
+		"GET /ops/offers?shop_id=a":       "shop_id must be a positive decimal number",
+	} {
+		method, path, _ := strings.Cut(route, " ")
+		if status, body := l.ask(method, path, ""); status != 400 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", route, status, body)
+		}
+	}
+	if done {
+		t.Error("a call that was refused has been made")
+	}
+	if status, body := l.ask("POST", "/ops/rebuild", ""); status != 202 || body != `{"status":"asked"}`+"\n" || !done {
+		t.Errorf("rebuild of all: %d %s", status, body)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,14 +39,34 @@ func (p *Problem) Error() string {
 	if p.Detail != "" {
 		text += ": " + p.Detail
 	}
-	for _, f := range p.Errors {
-		text += "; " + strings.TrimPrefix(f.Pointer, "/") + " " + f.Detail
+	for i, f := range p.Errors {
+		between := "; "
+		if i == 0 {
+			text, between = strings.TrimSuffix(text, "."), ": "
+		}
+		text += between + strings.TrimPrefix(f.Pointer, "/") + " " + f.Detail
 	}
 	return text
 }
 
 // handler answers a request with a status and what becomes its JSON body, or fails with an error.
 type handler func(r *http.Request) (status int, body any, err error)
+
+// only refuses query parameters that h does not read: a misspelt one would be lost silently, and a trial become the deed.
+func only(parameters []string, h handler) handler {
+	return func(r *http.Request) (int, any, error) {
+		for _, name := range slices.Sorted(maps.Keys(r.URL.Query())) {
+			switch {
+			case slices.Contains(parameters, name):
+			case len(parameters) == 0:
+				return 0, nil, invalid("?" + name + " is unknown: this address takes no parameters")
+			default:
+				return 0, nil, invalid("?" + name + " is unknown: this address takes " + strings.Join(parameters, ", "))
+			}
+		}
+		return h(r)
+	}
+}
 
 // rawBody is a body that is written as it is.
 type rawBody struct {
@@ -112,7 +134,7 @@ func problemOf(err error) *Problem {
 	case errors.As(err, &p):
 		return p
 	case errors.Is(err, queue.ErrNoLetter):
-		return &Problem{Status: 404, Code: "not_found", Detail: "there is no dead letter of this id"}
+		return &Problem{Status: 404, Code: "not_found", Detail: "there is no dead letter of this id; ids are PARTITION-POSITION, as the list shows them"}
 	case errors.Is(err, order.ErrDamaged):
 		return &Problem{Status: 409, Code: "still_damaged", Detail: "the letter is kept: " + err.Error()}
 	case errors.Is(err, order.ErrVersion):
