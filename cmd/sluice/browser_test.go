@@ -55,7 +55,7 @@ func openBrowser(t *testing.T) *browser {
 	}
 	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-		"--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+profile, "about:blank")
+		"--remote-debugging-pipe", "--user-data-dir="+profile, "about:blank")
 	theirIn, to, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,17 @@ func TestConsole(t *testing.T) {
 		t.Errorf("an open console kept the server from stopping for %v", took)
 	}
 	b.shows("no connection")
+	for _, width := range []int{390, 1280} { // nothing comes any more, and the charts are as wide as their cards all the same
+		b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 500, "deviceScaleFactor": 1, "mobile": false}, nil)
+		if !await(func() bool { return b.eval(chartsFit) == "true" }) {
+			t.Errorf("at %d px the charts are not as wide as their cards", width)
+		}
+	}
 }
+
+// chartsFit tells whether the lines of every chart end where it ends.
+const chartsFit = `[...document.querySelectorAll("svg.chart")].every(svg =>
+	Math.abs(svg.querySelector(".grid").getAttribute("x2") - svg.clientWidth) < 1)`
 
 // TestConsoleAlarms: what is wrong stands on top in plain words, and in the title of the tab.
 func TestConsoleAlarms(t *testing.T) {

@@ -295,13 +295,22 @@
     $("facts").textContent = [d.version, d.commit !== "unknown" && d.commit, "up " + span(d.uptime_seconds), d.config && "configuration " + d.config.generation].filter(Boolean).join(" · ");
     $("main").hidden = false;
     alarms(d);
-    heads(s);
     offers(d.offers || []);
-    refusals(s);
-    times(s);
+    charts();
     queue(d);
     partitions(d);
   }
+
+  // charts are drawn for the width that they have: anew with each sample, and when it changes.
+  function charts() {
+    const last = history.at(-1);
+    if (!last) return;
+    heads(last);
+    refusals(last);
+    times(last);
+  }
+  const widths = new ResizeObserver(charts);
+  document.querySelectorAll("svg").forEach(svg => widths.observe(svg));
 
   // ---- the stream
 
