@@ -47,6 +47,8 @@ type Options struct {
 
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed; nobody else's is.
 	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
+	// CORSOrigins are the origins, such as https://shop.example, whose pages may call from a browser; * is all of them.
+	CORSOrigins []string `koanf:"cors_origins"`
 
 	Tuning Tuning `koanf:",squash"`
 }
@@ -119,6 +121,10 @@ func (o *Options) Validate() error {
 	}
 	check(o.ConnectionsMax >= 1 && o.ConnectionsMax <= 1_000_000, "connections_max must be 1 to 1000000")
 	check(o.ConnectionsPerIPMax >= 0, "connections_per_ip_max must not be negative")
+	for i, origin := range o.CORSOrigins {
+		err := validOrigin(origin)
+		check(err == nil, "cors_origins entry %d %w", i, err)
+	}
 	return errors.Join(append(errs, o.Tuning.Validate())...)
 }
 

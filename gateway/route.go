@@ -60,6 +60,7 @@ func (r *route) match(path []byte) (id []byte, ok bool) {
 func (g *Gateway) serve(ctx *fasthttp.RequestCtx) {
 	c := g.begin(ctx)
 	defer c.end()
+	c.welcome()
 	if !c.admit() {
 		return
 	}
@@ -80,6 +81,7 @@ func (c *call) serve(r *route, id []byte) {
 		r.post(c, id)
 	case r.get != nil && (c.ctx.IsGet() || c.ctx.IsHead()):
 		r.get(c, id)
+	case c.preflight(r):
 	default:
 		allow := r.allow()
 		c.ctx.Response.Header.SetCanonical(headAllow, []byte(allow))

@@ -58,6 +58,7 @@ func (g *Gateway) serveUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	}
 	c := g.begin(ctx)
 	defer c.end()
+	c.welcome()
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error
 	switch {

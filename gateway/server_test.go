@@ -395,6 +395,7 @@ func TestOptionsValidate(t *testing.T) {
 		"reads_max":              func(o *Options) { o.Tuning.ReadsMax = 0 },
 		"waiters_max":            func(o *Options) { o.Tuning.WaitersMax = -1 },
 		"wait_max":               func(o *Options) { o.Tuning.WaitMax = time.Hour },
+		"cors_origins entry 0":   func(o *Options) { o.CORSOrigins = []string{"shop.example"} },
 		"read_deadline":          func(o *Options) { o.Tuning.ReadDeadline = 0 },
 	} {
 		o := good()

@@ -82,10 +82,16 @@ func TestConsole(t *testing.T) {
 		t.Errorf("an open console kept the server from stopping for %v", took)
 	}
 	b.shows("no connection")
-	for _, width := range []int{390, 1280} { // nothing comes any more, and the charts are as wide as their cards all the same
+	b.chartsFollow(390, 1280)
+}
+
+// chartsFollow checks that charts are as wide as their cards at these widths, though nothing comes any more.
+func (b *browser) chartsFollow(widths ...int) {
+	b.t.Helper()
+	for _, width := range widths {
 		b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 500, "deviceScaleFactor": 1, "mobile": false}, nil)
 		if !await(func() bool { return b.eval(chartsFit) == "true" }) {
-			t.Errorf("at %d px the charts are not as wide as their cards", width)
+			b.t.Errorf("at %d px the charts are not as wide as their cards", width)
 		}
 	}
 }
