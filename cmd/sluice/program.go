@@ -101,11 +101,15 @@ func (c catalogue) Sellable(o *order.Offer) bool {
 	})
 }
 
-// shows tells whether the catalogue's offer has what an edit wrote. A lowered total takes effect with a rebuild, before
-// or after this look.
+// shows tells whether the catalogue's offer has what an edit wrote. A lowered total takes effect with a rebuild, which
+// finds it wanted and lowers it as far as what is sold allows.
 func shows(known, edited *order.Offer) bool {
-	return known.Title == edited.Title && known.PriceVersion >= edited.PriceVersion && known.Opens == edited.Opens &&
-		known.Closes == edited.Closes && (known.Total == edited.Total || known.Total == edited.Wanted)
+	total := known.Total == edited.Total
+	if edited.Wanted < edited.Total {
+		total = known.Total < edited.Total
+	}
+	return total && known.Title == edited.Title && known.PriceVersion >= edited.PriceVersion && known.Opens == edited.Opens &&
+		known.Closes == edited.Closes
 }
 
 // fastStock reads the fast stock of every partition for the auditor. A partition that is not open has its state only.

@@ -32,7 +32,7 @@ const (
 	OpWindow LogOp = "window" // new Opens and Closes; a closed offer is one whose Closes has passed
 	OpGive   LogOp = "give"   // Units of User come back: left grows, what the user holds shrinks
 	OpRaise  LogOp = "raise"  // Units more are on sale
-	OpNote   LogOp = "note"   // title or price changed: nothing for fast stock
+	OpNote   LogOp = "note"   // title or price changed, or the total was lowered: nothing for fast stock
 )
 
 // EncodeLogItems is the stored form of a row's items: a JSON array.

@@ -118,8 +118,22 @@ func (s *Server) changeOffer(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	s.log.Info("offer changed", "offer", id, "change", string(bytes.TrimSpace(b)))
-	s.awaitSellable(r.Context(), []order.Offer{o}) // so that who reads it next sees the change
-	return http.StatusOK, show(&o, s.remaining(&o)), nil
+	return s.changed(r.Context(), &o)
+}
+
+// changed answers an edit with the offer as this process sells it: 200 once the edit has taken effect here, 202 if that
+// takes longer.
+func (s *Server) changed(ctx context.Context, o *order.Offer) (int, any, error) {
+	status := http.StatusOK
+	if !s.awaitSellable(ctx, []order.Offer{*o}) {
+		status = http.StatusAccepted
+	}
+	if s.program.Catalogue != nil {
+		if known, left, ok := s.program.Catalogue.Offer(o.ID); ok {
+			return status, show(&known, left), nil
+		}
+	}
+	return status, show(o, s.remaining(o)), nil
 }
 
 func (s *Server) closeOffer(r *http.Request) (int, any, error) {
@@ -132,8 +146,7 @@ func (s *Server) closeOffer(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	s.log.Info("offer closed", "offer", id)
-	s.awaitSellable(r.Context(), []order.Offer{o})
-	return http.StatusOK, show(&o, s.remaining(&o)), nil
+	return s.changed(r.Context(), &o)
 }
 
 func (s *Server) getOffer(r *http.Request) (int, any, error) {

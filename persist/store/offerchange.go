@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -137,15 +138,29 @@ func changeItems(was, o *order.Offer) []order.LogItem {
 	return items
 }
 
-// LowerTotals applies the lower totals that are wanted in partition p, never below what is sold. It does nothing unless
-// e is the partition's epoch: ErrNotMine.
+// LowerTotals applies the lower totals that are wanted in partition p, never below what is sold, and notes them in the
+// stock log, from which catalogues learn them. It does nothing unless e is the partition's epoch: ErrNotMine.
 func (s *Store) LowerTotals(ctx context.Context, p order.Partition, e order.Epoch) error {
 	return s.onPart(ctx, p, "lower the totals", func(t *tx, part *Part, _ order.Milli) error {
 		if part.Epoch != e {
 			return ErrNotMine
 		}
-		_, err := t.exec("UPDATE offer_stock SET total = "+t.d.greatest+"(total_wanted, sold)"+
-			" WHERE total_wanted < total AND offer_id IN (SELECT offer_id FROM offer WHERE p = ?)", p)
+		lower := t.d.greatest + "(total_wanted, sold)"
+		which := " WHERE " + lower + " < total AND offer_id IN (SELECT offer_id FROM offer WHERE p = ?)"
+		var notes []order.LogItem
+		err := t.query("SELECT offer_id FROM offer_stock"+which, func(r *sql.Rows) error {
+			note := order.LogItem{Op: order.OpNote}
+			err := r.Scan(&note.Offer)
+			notes = append(notes, note)
+			return err
+		}, p)
+		if err != nil || len(notes) == 0 {
+			return err
+		}
+		if _, err := t.exec("UPDATE offer_stock SET total = "+lower+which, p); err != nil {
+			return err
+		}
+		_, err = t.appendLog(p, []logEntry{{items: notes}})
 		return err
 	})
 }

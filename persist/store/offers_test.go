@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -248,5 +249,25 @@ func TestLowerTotals(t *testing.T) {
 		}
 		x.expect(ids[0], 0, nil)
 		x.expect(ids[1], 3, nil)
+		notes := func() (notes []order.OfferID) {
+			rows, err := x.StockLog(ctx, x.p, 0, 100)
+			noError(t, err)
+			for i := range rows {
+				for _, item := range rows[i].Items {
+					if item.Op == order.OpNote {
+						notes = append(notes, item.Offer)
+					}
+				}
+			}
+			slices.Sort(notes)
+			return notes
+		}
+		if got := notes(); !slices.Equal(got, ids) {
+			t.Errorf("the log notes lower totals of %v, want %v", got, ids)
+		}
+		noError(t, x.LowerTotals(ctx, x.p, x.epoch)) // one of them is still wanted lower, and cannot be
+		if got := notes(); len(got) != 2 {
+			t.Errorf("nothing was lowered, and the log notes %v", got)
+		}
 	})
 }
