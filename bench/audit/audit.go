@@ -36,9 +36,16 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	report := &Report{At: time.Now().UTC().Truncate(time.Second), Orders: len(c.orders)}
+	if c.selling() {
+		report.Moving = "the server sold while it was read"
+	}
 	for _, rule := range rules {
 		f := &finding{rule: Rule{Name: rule.name}}
-		rule.check(c, f)
+		if rule.still && report.Moving != "" {
+			f.notChecked(report.Moving)
+		} else {
+			rule.check(c, f)
+		}
 		report.Rules = append(report.Rules, f.result())
 	}
 	return report, nil
@@ -56,7 +63,7 @@ func gather(ctx context.Context, o *Options) (*evidence, error) {
 			}
 		}
 		c.merge()
-		if c.fast == nil || c.moving() == "" && len(c.due) == 0 || time.Now().After(deadline) {
+		if c.fast == nil || c.moving() == "" && !c.selling() && len(c.due) == 0 || time.Now().After(deadline) {
 			return c, nil
 		}
 		select {
@@ -94,6 +101,7 @@ type evidence struct {
 	shards []*shard
 	queue  *int64 // messages in the queue's file; nil: not read
 	fast   *fast  // nil: not read
+	before *fast  // as it was before the stores were read; nil: nobody looked
 
 	orders []stored // of all shards, by id
 	offers map[order.OfferID]*offer

@@ -3,7 +3,8 @@
 // vocabulary: its SQL is its own, its connections only read, and files are opened without the server's lock.
 //
 // It judges a system at rest: nothing in the queue, nothing on its way to fast stock. The rule "at rest" says whether
-// that was so; on a system that is not, other rules may report what would have healed by itself. Each shard is read in
+// that was so; on a system that is stuck, other rules may report what would have healed by itself. On one that sells all the
+// time that Run may wait, the rules that need one moment are not checked, and the audit is incomplete. Each shard is read in
 // one consistent snapshot.
 //
 // Goroutines of Run: one per shard, ended when it returns. Memory: about 100 bytes per stored order, 100 per limited

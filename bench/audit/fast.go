@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,6 +69,22 @@ func (c *evidence) moving() string {
 	return ""
 }
 
+// selling tells whether units were sold or came back while the stores were read. A server that is stuck does not sell: it
+// is at fault, not the moment.
+func (c *evidence) selling() bool {
+	if c.fast == nil || c.before == nil {
+		return false
+	}
+	for i := range c.fast.Partitions {
+		if !slices.ContainsFunc(c.before.Partitions, func(p fastPartition) bool {
+			return p.Partition == c.fast.Partitions[i].Partition && maps.Equal(p.Left, c.fast.Partitions[i].Left)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
 // settle waits until a running server says that it is at rest, as long as the options allow. Whether it was is judged
 // later: by then it may have moved again.
 func (c *evidence) settle(ctx context.Context) error {
@@ -79,6 +97,7 @@ func (c *evidence) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		c.before = f
 		if f.moving() == "" || time.Now().After(deadline) {
 			return nil
 		}

@@ -32,16 +32,20 @@ type Report struct {
 	At     time.Time `json:"at"`
 	Orders int       `json:"orders"` // stored, of every status
 	Rules  []Rule    `json:"rules"`
+	// Moving says why there was no moment at rest to judge; empty if there was one, or if the server is at fault for it.
+	Moving string `json:"moving,omitempty"`
 }
 
-// Passed tells whether no rule was violated. Rules that were not checked do not count: see Rules.
-func (r *Report) Passed() bool {
+// Passed tells whether no rule was violated, at rest. Rules that were not checked do not count: see Rules.
+func (r *Report) Passed() bool { return r.Moving == "" && !r.failed() }
+
+func (r *Report) failed() bool {
 	for i := range r.Rules {
 		if r.Rules[i].Verdict == Fail {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // Rule is the verdict of the rule of this name; the zero Rule if there is none.
@@ -60,12 +64,15 @@ func (r *Report) Summary() string {
 	for i := range r.Rules {
 		counts[r.Rules[i].Verdict]++
 	}
-	verdict := "passed"
-	if !r.Passed() {
+	verdict, again := "passed", ""
+	switch {
+	case r.failed():
 		verdict = "FAILED"
+	case r.Moving != "":
+		verdict, again = "INCOMPLETE", ": "+r.Moving+"; audit again when nobody buys"
 	}
-	return fmt.Sprintf("audit %s: %d orders, %d rules passed, %d failed, %d not checked",
-		verdict, r.Orders, counts[Pass], counts[Fail], counts[NotChecked])
+	return fmt.Sprintf("audit %s: %d orders, %d rules passed, %d failed, %d not checked%s",
+		verdict, r.Orders, counts[Pass], counts[Fail], counts[NotChecked], again)
 }
 
 // Text writes one line per rule, counter-examples below it, and the summary.

@@ -31,25 +31,26 @@ const (
 var rules = []struct {
 	name  string
 	check func(*evidence, *finding)
+	still bool // it needs all stores and fast stock as of one moment
 }{
-	{RuleAtRest, checkAtRest},
-	{RuleOversell, checkOversell},
-	{RuleSold, checkSold},
-	{RuleBuyers, checkBuyers},
-	{RuleLimits, checkLimits},
-	{RuleOneKey, checkOneKey},
-	{RuleIndex, checkIndex},
-	{RuleUnique, checkUnique},
-	{RuleShard, checkShard},
-	{RuleState, checkState},
-	{RuleMoney, checkMoney},
-	{RuleLog, checkLog},
-	{RuleLeak, checkLeak},
-	{RuleFast, checkFast},
-	{RuleFastBuyers, checkFastBuyers},
-	{RuleAnswered, checkAnswered},
-	{RuleNoEffect, checkNoEffect},
-	{RuleNoOrderLeft, checkNoOrderLeft},
+	{RuleAtRest, checkAtRest, true},
+	{RuleOversell, checkOversell, false},
+	{RuleSold, checkSold, true},
+	{RuleBuyers, checkBuyers, true},
+	{RuleLimits, checkLimits, false},
+	{RuleOneKey, checkOneKey, false},
+	{RuleIndex, checkIndex, false},
+	{RuleUnique, checkUnique, false},
+	{RuleShard, checkShard, false},
+	{RuleState, checkState, false},
+	{RuleMoney, checkMoney, false},
+	{RuleLog, checkLog, false},
+	{RuleLeak, checkLeak, true},
+	{RuleFast, checkFast, true},
+	{RuleFastBuyers, checkFastBuyers, true},
+	{RuleAnswered, checkAnswered, true},
+	{RuleNoEffect, checkNoEffect, false},
+	{RuleNoOrderLeft, checkNoOrderLeft, false},
 }
 
 func checkAtRest(c *evidence, f *finding) {

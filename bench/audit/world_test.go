@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sluice/engine/order"
 )
@@ -29,6 +30,9 @@ type world struct {
 	queue   string
 	fast    map[string]any
 	history []Entry
+	settle  time.Duration
+	sells   bool // fast stock is another each time that somebody looks
+	asked   int  // how often somebody looked
 	// The index of orders is made by the test, not from the orders that are there when they are audited.
 	ownIndex bool
 	// Orders by the role they play.
@@ -245,11 +249,15 @@ func (w *world) audit() *Report {
 			rw.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+		if w.asked++; w.sells {
+			w.partition(1)["left"] = map[string]int{"7": 7 - w.asked%2, "8": 6}
+		}
 		_ = json.NewEncoder(rw).Encode(w.fast)
 	}))
 	defer server.Close()
 	report, err := Run(context.Background(), Options{
 		Dialect: w.dialect, Shards: w.paths, QueueFile: w.queue, OpsURL: server.URL, OpsToken: "secret", History: w.history,
+		Settle: w.settle,
 	})
 	if err != nil {
 		w.t.Fatal(err)
