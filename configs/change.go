@@ -20,8 +20,9 @@ type Change struct {
 // String is the change as the log has it.
 func (c Change) String() string { return fmt.Sprintf("%s: %v -> %v", c.Path, c.Old, c.New) }
 
-// Changes lists what differs in next, in the order of the settings. Both have the same drivers mounted.
-func (c *Config) Changes(next *Config) (list []Change) {
+// Changes lists what differs in next, in the order of the settings; it is never nil. Both have the same drivers mounted.
+func (c *Config) Changes(next *Config) []Change {
+	list := []Change{}
 	for i, f := range c.fields {
 		from, to := f.Value(), next.fields[i].Value()
 		if next.fields[i].Path != f.Path {

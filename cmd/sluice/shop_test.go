@@ -20,6 +20,7 @@ import (
 	"sluice/configs"
 	"sluice/engine/order"
 	"sluice/gateway"
+	"sluice/internal/openapitest"
 )
 
 // TestMain lets the test binary be the program: a test that needs a process of its own, to kill it, starts itself.
@@ -80,6 +81,19 @@ func open(t *testing.T, dir string, set ...string) (s *shop, stop func()) {
 	}
 	return &shop{t: t, dir: dir, gateway: "http://" + server.gateway.Addr(), ops: "http://" + server.ops.Addr(), secrets: server.secrets}, stop
 }
+
+// opsContract is the ops listener's openapi.yaml: every answer in the tests of this package is held to it.
+var opsContract = sync.OnceValue(func() *openapitest.Contract {
+	text, err := os.ReadFile("../../gateway/ops/openapi.yaml")
+	if err != nil {
+		panic(err)
+	}
+	c, err := openapitest.Load(text)
+	if err != nil {
+		panic(err)
+	}
+	return c
+})
 
 // process is a server in a process of its own.
 type process struct {
@@ -221,6 +235,9 @@ func (s *shop) with(c *http.Client, method, url, token, body string, headers ...
 	}
 	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
+	if err == nil && strings.HasPrefix(url, s.ops) {
+		err = opsContract().Check(req, res.StatusCode, res.Header, b)
+	}
 	return &answer{res.StatusCode, res.Header, b}, err
 }
 

@@ -32,6 +32,16 @@ func composeConsole() (body []byte, policy string) {
 		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
+// openAPI describes every route of this listener but /debug/pprof.
+//
+//go:embed openapi.yaml
+var openAPI []byte
+
+// describe sends openapi.yaml. It needs no token.
+func describe(w http.ResponseWriter, _ *http.Request) {
+	write(w, http.StatusOK, "application/yaml", openAPI)
+}
+
 // console sends the page. It needs no token and holds no secret: what it shows comes from /ops/events, with the token.
 func console(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Security-Policy", consolePolicy)

@@ -32,6 +32,9 @@ func (l *listener) watch() *http.Response {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { _ = res.Body.Close() })
+	if err := contract.Check(req, res.StatusCode, res.Header, nil); err != nil && res.StatusCode == 200 {
+		l.t.Error(err)
+	}
 	return res
 }
 

@@ -2,8 +2,8 @@
 // shares a port with the public one. Every role runs it. It decides nothing: what it shows and does is handed to it in
 // a Program.
 //
-// Every route but /healthz, /readyz and the console page at / needs the bearer token; the page holds no secret and asks for
-// the token. Errors are RFC 9457 problem documents.
+// Every route but /healthz, /readyz, /openapi.yaml and the console page at / needs the bearer token; the page holds no secret
+// and asks for the token. openapi.yaml describes them all. Errors are RFC 9457 problem documents.
 //
 // # Goroutines
 //
@@ -147,44 +147,60 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
+// route is one address with one method. openapi.yaml describes every one of them; a test holds the two equal.
+type route struct {
+	pattern string // as http.ServeMux takes it
+	handed  bool   // this process has it
+	open    bool   // it needs no token
+	serve   http.HandlerFunc
+}
+
+func (s *Server) table() []route {
+	p := &s.program
+	has := func(pattern string, handed bool, h handler, parameters ...string) route {
+		return route{pattern, handed, false, s.handle(only(parameters, h))}
+	}
+	return []route{
+		{"GET /healthz", true, true, s.healthz},
+		{"GET /readyz", true, true, s.readyz},
+		{"GET /{$}", true, true, console},
+		{"GET /openapi.yaml", true, true, describe},
+		has("POST /ops/offers", p.Offers != nil, s.createOffer),
+		{"POST /ops/offers/batch", p.Offers != nil, false, s.createOffers},
+		has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer),
+		has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer),
+		has("GET /ops/offers", p.Catalogue != nil, s.listOffers, "kind", "shop_id", "limit", "cursor"),
+		has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer),
+		has("GET /ops/orders/{id}", p.Order != nil, s.getOrder),
+		has("GET /ops/parked", p.Parked != nil, s.listParked, "shard", "poison", "limit", "cursor"),
+		has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked),
+		has("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked),
+		has("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked),
+		has("GET /ops/deadletters", p.Letters != nil, s.listLetters, "limit", "cursor"),
+		has("GET /ops/deadletters/{id}", p.Letters != nil, s.getLetter),
+		has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter),
+		has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter),
+		has("GET /ops/stats", p.Stats != nil, s.stats),
+		{"GET /ops/events", p.Live != nil, false, s.events},
+		has("GET /ops/stock", p.Stock != nil, s.stock),
+		has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild),
+		has("GET /ops/config", p.Config != nil, s.config),
+		has("POST /ops/reload", p.Reload != nil, s.reload, "dry_run"),
+		has("GET /metrics", p.Metrics != nil, s.metrics),
+	}
+}
+
 func (s *Server) routes() http.Handler {
 	open, closed := http.NewServeMux(), http.NewServeMux()
-	open.HandleFunc("GET /healthz", s.healthz)
-	open.HandleFunc("GET /readyz", s.readyz)
-	open.HandleFunc("GET /{$}", console)
 	open.Handle("/", s.authenticated(closed))
-
-	p := &s.program
-	has := func(pattern string, handed bool, h handler, parameters ...string) {
-		if handed {
-			closed.HandleFunc(pattern, s.handle(only(parameters, h)))
+	for _, r := range s.table() {
+		switch {
+		case !r.handed:
+		case r.open:
+			open.HandleFunc(r.pattern, r.serve)
+		default:
+			closed.HandleFunc(r.pattern, r.serve)
 		}
-	}
-	has("POST /ops/offers", p.Offers != nil, s.createOffer)
-	has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer)
-	has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer)
-	has("GET /ops/offers", p.Catalogue != nil, s.listOffers, "kind", "shop_id", "limit", "cursor")
-	has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer)
-	has("GET /ops/orders/{id}", p.Order != nil, s.getOrder)
-	has("GET /ops/parked", p.Parked != nil, s.listParked, "shard", "poison", "limit", "cursor")
-	has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked)
-	has("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked)
-	has("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked)
-	has("GET /ops/deadletters", p.Letters != nil, s.listLetters, "limit", "cursor")
-	has("GET /ops/deadletters/{id}", p.Letters != nil, s.getLetter)
-	has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter)
-	has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter)
-	has("GET /ops/stats", p.Stats != nil, s.stats)
-	has("GET /ops/stock", p.Stock != nil, s.stock)
-	has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild)
-	has("GET /ops/config", p.Config != nil, s.config)
-	has("POST /ops/reload", p.Reload != nil, s.reload, "dry_run")
-	has("GET /metrics", p.Metrics != nil, s.metrics)
-	if p.Live != nil {
-		closed.HandleFunc("GET /ops/events", s.events)
-	}
-	if p.Offers != nil {
-		closed.HandleFunc("POST /ops/offers/batch", s.createOffers)
 	}
 	closed.HandleFunc("/debug/pprof/", pprof.Index)
 	closed.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

@@ -96,6 +96,9 @@ func (l *listener) call(method, path, body, bearer string) (int, string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	if err := contract.Check(req, res.StatusCode, res.Header, b); err != nil && !strings.HasPrefix(path, "/debug/") {
+		l.t.Errorf("%s %s: %v\n%s", method, path, err, b)
+	}
 	if res.StatusCode >= 400 && bearer != "" && res.Header.Get("Content-Type") != "application/problem+json" {
 		l.t.Errorf("%s %s: content type %s of a problem", method, path, res.Header.Get("Content-Type"))
 	}

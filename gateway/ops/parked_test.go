@@ -118,7 +118,7 @@ func TestParkedIsResolved(t *testing.T) {
 	t.Parallel()
 	p := newParking()
 	l := start(t, func(program *ops.Program) { program.Parked = p })
-	o := &order.Order{ID: 1, Batch: 9, User: 7, Status: order.Rejected, Reason: order.ReasonRefused, Details: []byte(details)}
+	o := &order.Order{ID: 1, Batch: 9, User: 7, Shop: 1, Kind: order.Normal, Currency: "CNY", Status: order.Rejected, Reason: order.ReasonRefused, Details: []byte(details)}
 	live := &order.Order{ID: 1, Batch: 9, Status: order.AwaitingPayment}
 	for _, c := range []struct {
 		verdict store.Resolution
