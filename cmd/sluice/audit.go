@@ -23,7 +23,8 @@ func newAudit(s *settings) *cobra.Command {
 		Use:   "audit",
 		Short: "Check that the stores keep every promise; exit 1 on a violation",
 		Long: "Audit the stores, and the fast stock of the running server if there is one. Files are opened read-only and\n" +
-			"without the server's lock. One line per rule; the exit code is 1 if a rule is violated.",
+			"without the server's lock. One line per rule; the exit code is 1 if a rule is violated, or if the server sells all\n" +
+			"the time (--settle), which makes the audit incomplete.",
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "text" && format != "json" {
