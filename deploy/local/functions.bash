@@ -26,40 +26,67 @@ need_package() {
 	[ "$status" = 0 ] || die "apt-get could not install $2"
 }
 
-# free_port: prints a TCP port of the loopback interface that nobody listens on, below the range of outgoing connections.
+# taken PORT: whether somebody listens on a TCP port of the loopback interface.
+taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# free_port [OTHER]: prints a TCP port of the loopback interface that nobody listens on, below the range of outgoing
+# connections; with OTHER, the port that is greater by OTHER is as free and below that range too.
 free_port() {
-	local port
+	local port other=${1:-0}
 	for _ in $(seq 200); do
 		port=$((20000 + RANDOM % 10000))
-		if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-			printf '%s\n' "$port"
+		if ! taken "$port" && ! taken $((port - other)); then
+			printf '%s\n' $((port - other))
 			return
 		fi
 	done
 	die "found no free port"
 }
 
-# is PID NAME: whether a process lives and is called NAME (its pid may belong to another by now).
-is() { [ -n "$1" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ]; }
+# is PID NAME DIR: whether a process lives, is called NAME and works in DIR or below (its pid may belong to another by now).
+is() {
+	[ -n "$1" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] && [[ $(readlink "/proc/$1/cwd" 2>/dev/null)/ == "$3"/* ]]
+}
 
 # running PIDFILE NAME: whether the process of a pid file lives. It may take its file with it at any moment.
-running() { is "$(cat "$1" 2>/dev/null)" "$2"; }
+running() { is "$(cat "$1" 2>/dev/null)" "$2" "${1%/*}"; }
 
-# stop PIDFILE NAME: ends a process and waits until it has gone, at most 30 s, then kills it.
+# stop NAME PIDFILE...: ends processes and waits until they have gone, at most 30 s, then kills them.
 stop() {
-	local pid
-	pid=$(cat "$1" 2>/dev/null) || return 0
-	is "$pid" "$2" || return 0
-	kill "$pid"
+	local name=$1 file
+	shift
+	for file in "$@"; do
+		signal TERM "$name" "$file"
+		signal CONT "$name" "$file" # a test may have paused it
+	done
 	for _ in $(seq 300); do
-		is "$pid" "$2" || break
+		any_running "$name" "$@" || break
 		sleep 0.1
 	done
-	if is "$pid" "$2"; then
-		say "$2 ($pid) does not end: killed"
-		kill -KILL "$pid"
-	fi
-	rm -f "$1"
+	for file in "$@"; do
+		if running "$file" "$name"; then
+			say "$name of $file does not end: killed"
+			signal KILL "$name" "$file"
+		fi
+		rm -f "$file"
+	done
+}
+
+# signal SIGNAL NAME PIDFILE: sends a signal to the process of a pid file, if it lives.
+signal() {
+	local pid
+	pid=$(cat "$3" 2>/dev/null) || return 0
+	! is "$pid" "$2" "${3%/*}" || kill -"$1" "$pid" 2>/dev/null || true
+}
+
+# any_running NAME PIDFILE...
+any_running() {
+	local name=$1 file
+	shift
+	for file in "$@"; do
+		! running "$file" "$name" || return 0
+	done
+	return 1
 }
 
 # set_env FILE NAME VALUE: sets one variable in a file of NAME='VALUE' lines, readable by its owner only.

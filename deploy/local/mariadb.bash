@@ -1,19 +1,37 @@
-# A private MariaDB: data in DIR/mariadb, a free loopback port, little memory, every commit on disk.
+# Private MariaDB servers: one in DIR/mariadb and, for tests in which a single shard's server fails, two further ones in
+# DIR/mariadb-2 and DIR/mariadb-3. Each has a free loopback port, little memory, and every commit on disk.
 # shellcheck shell=bash
 
 mariadb_up() {
-	local dir=$1/mariadb port password fresh=
+	mariadb_start "$1/mariadb" 128M
+	set_env "$1/env" SLUICE_TEST_MYSQL "$(mariadb_dsn "$1/mariadb")"
+}
+
+mariadb_down() { stop mariadbd "$1/mariadb/pid"; }
+
+mariadb_shards_up() {
+	mariadb_up "$1"
+	mariadb_start "$1/mariadb-2" 64M
+	mariadb_start "$1/mariadb-3" 64M
+	set_env "$1/env" SLUICE_TEST_MYSQL_SHARDS \
+		"$(mariadb_dsn "$1/mariadb") $(mariadb_dsn "$1/mariadb-2") $(mariadb_dsn "$1/mariadb-3")"
+}
+
+mariadb_shards_down() { stop mariadbd "$1"/mariadb-{2,3}/pid; }
+
+# mariadb_start DIR SIZE: starts the server of DIR unless it runs; its buffer pool and its log have SIZE.
+mariadb_start() {
+	local dir=$1 port password fresh=
 	need_package mariadbd mariadb-server
 	mkdir -p "$dir"
 	if running "$dir/pid" mariadbd; then
 		mariadb_ready "$dir" || die "mariadbd runs but does not answer; see $dir/error.log"
-		mariadb_env "$1"
 		return
 	fi
 	[ -s "$dir/port" ] || free_port >"$dir/port"
 	[ -s "$dir/password" ] || (umask 077 && secret >"$dir/password")
 	port=$(cat "$dir/port")
-	if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+	if taken "$port"; then
 		free_port >"$dir/port" # somebody took it while we were down
 		port=$(cat "$dir/port")
 	fi
@@ -22,7 +40,7 @@ mariadb_up() {
 		rm -rf "$dir/data"
 		mkdir "$dir/data"
 	fi
-	mariadb_config "$dir" "$port" >"$dir/my.cnf"
+	mariadb_config "$dir" "$port" "$2" >"$dir/my.cnf"
 	if [ -n "$fresh" ]; then
 		mariadb-install-db --defaults-file="$dir/my.cnf" --auth-root-authentication-method=normal \
 			--skip-test-db >"$dir/install.log" 2>&1 || die "mariadb-install-db failed; see $dir/install.log"
@@ -40,12 +58,9 @@ mariadb_up() {
 		CREATE DATABASE IF NOT EXISTS sluice_2;
 		CREATE DATABASE IF NOT EXISTS sluice_3;
 	SQL
-	mariadb_env "$1"
 }
 
-mariadb_down() { stop "$1/mariadb/pid" mariadbd; }
-
-# mariadb_config DIR PORT: what differs from the defaults. The socket lies in /tmp: its path may have 107 bytes only.
+# mariadb_config DIR PORT SIZE: what differs from the defaults. The socket lies in /tmp: its path may have 107 bytes only.
 mariadb_config() {
 	local user
 	user=$(id -un)
@@ -64,8 +79,8 @@ mariadb_config() {
 		max_connections = 500
 		max_allowed_packet = 64M
 		table_open_cache = 1000
-		innodb_buffer_pool_size = 128M
-		innodb_log_file_size = 128M
+		innodb_buffer_pool_size = $3
+		innodb_log_file_size = $3
 		innodb_flush_log_at_trx_commit = 1
 		performance_schema = OFF
 		log-bin = binlog
@@ -84,13 +99,11 @@ mariadb_sql() { mariadb --no-defaults --socket="$(mariadb_socket "$1")" --user=r
 # mariadb_ready DIR: waits until it answers, at most a minute.
 mariadb_ready() {
 	for _ in $(seq 600); do
-		mariadb_sql "$1" --execute='SELECT 1' >/dev/null 2>&1 && return
+		mariadb_sql "$1" --connect-timeout=5 --execute='SELECT 1' >/dev/null 2>&1 && return
 		sleep 0.1
 	done
 	return 1
 }
 
-mariadb_env() {
-	local dir=$1/mariadb
-	set_env "$1/env" SLUICE_TEST_MYSQL "sluice:$(cat "$dir/password")@tcp(127.0.0.1:$(cat "$dir/port"))/"
-}
+# mariadb_dsn DIR: what the name of a database is put behind.
+mariadb_dsn() { printf 'sluice:%s@tcp(127.0.0.1:%s)/\n' "$(cat "$1/password")" "$(cat "$1/port")"; }
