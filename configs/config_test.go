@@ -16,13 +16,14 @@ import (
 	"sluice/engine"
 	"sluice/engine/order"
 	"sluice/engine/queue/sqlitequeue"
+	"sluice/engine/stock/redisstock"
 	"sluice/gateway"
 	"sluice/lifecycle"
 	"sluice/persist"
 )
 
 func load(s configs.Source) (*configs.Config, error) {
-	s.Mounts = map[string]any{"queue.sqlitequeue": &sqlitequeue.Options{}}
+	s.Mounts = map[string]any{"queue.sqlitequeue": &sqlitequeue.Options{}, "stock.redisstock": &redisstock.Options{}}
 	return configs.Load(s)
 }
 

@@ -15,6 +15,7 @@ import (
 	"sluice/engine/queue/sqlitequeue"
 	"sluice/engine/stock"
 	"sluice/engine/stock/memstock"
+	"sluice/engine/stock/redisstock"
 	"sluice/persist/store"
 )
 
@@ -22,13 +23,14 @@ import (
 // knows them. There is never a fallback: a driver that cannot be opened ends the program.
 type drivers struct {
 	sqlitequeue sqlitequeue.Options
+	redisstock  redisstock.Options
 }
 
 func newDrivers() *drivers { return &drivers{} }
 
 // mounts puts the drivers' settings into the configuration, each beside the name of its driver.
 func (d *drivers) mounts() map[string]any {
-	return map[string]any{"queue.sqlitequeue": &d.sqlitequeue}
+	return map[string]any{"queue.sqlitequeue": &d.sqlitequeue, "stock.redisstock": &d.redisstock}
 }
 
 // validate checks what only the drivers know.
@@ -39,7 +41,13 @@ func (d *drivers) validate(c *configs.Config) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(c.Stock.Driver == "memstock", "stock.driver must be memstock, not %q", c.Stock.Driver)
+	switch c.Stock.Driver {
+	case "memstock":
+	case "redisstock":
+		errs = append(errs, d.redisstock.Validate())
+	default:
+		check(false, "stock.driver must be memstock or redisstock, not %q", c.Stock.Driver)
+	}
 	check(c.Queue.Driver == "sqlitequeue", "queue.driver must be sqlitequeue, not %q", c.Queue.Driver)
 	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
 		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
@@ -123,9 +131,22 @@ func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue
 	return q, nil
 }
 
-// openStock makes an empty fast stock. exclusive says that nobody else can use it and that it dies with the process.
-func (d *drivers) openStock(c *configs.Config) (st stock.Stock, exclusive bool, err error) {
-	return memstock.New(memstock.Options{Partitions: c.Engine.Partitions, Now: time.Now}), true, nil
+// openStock makes an empty fast stock, or connects to that in Redis. exclusive says that nobody else can use it and that
+// it dies with the process.
+func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (st stock.Stock, exclusive bool, err error) {
+	if c.Stock.Driver == "memstock" {
+		return memstock.New(memstock.Options{Partitions: c.Engine.Partitions, Now: time.Now}), true, nil
+	}
+	o := d.redisstock
+	o.Partitions, o.Password = c.Engine.Partitions, secrets.RedisPassword
+	redis, err := redisstock.Open(o)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := redis.Check(ctx); err != nil {
+		return nil, false, errors.Join(err, redis.Close())
+	}
+	return redis, false, nil
 }
 
 func within(dir, path string) string {

@@ -164,8 +164,8 @@ func (s *Server) openQueue(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *Server) openStock(context.Context) (err error) {
-	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(s.config)
+func (s *Server) openStock(ctx context.Context) (err error) {
+	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.secrets)
 	return err
 }
 

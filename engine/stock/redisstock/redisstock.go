@@ -47,8 +47,8 @@ type Options struct {
 	// PoolSize bounds the connections to one server.
 	PoolSize int
 
-	Password   string           `koanf:"-" yaml:"-"`
-	Partitions order.Partitions `koanf:"-" yaml:"-"`
+	Password   string           `koanf:"-"`
+	Partitions order.Partitions `koanf:"-"`
 }
 
 // Defaults are the settings of a Stock where nothing else is said.
@@ -97,7 +97,7 @@ var _ stock.Stock = (*Stock)(nil)
 // ErrClosed says that the stock was closed before the call.
 var ErrClosed = errors.New("redisstock is closed")
 
-// Open returns a Stock. It connects when the first call needs it; Ping says whether it can.
+// Open returns a Stock. It connects when the first call needs it; Check says whether it can.
 func Open(o Options) (*Stock, error) { return open(o, newScripts(nil)) }
 
 func open(o Options, sc *scripts) (*Stock, error) {

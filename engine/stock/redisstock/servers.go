@@ -164,9 +164,9 @@ func (s *servers) node(addr string) (*redis.Client, error) {
 func (o *Options) client(addr string) *redis.Options {
 	return &redis.Options{
 		Addr: addr, Username: o.Username, Password: o.Password, Protocol: 2,
-		MaxRetries: -1, DialTimeout: o.DialTimeout, ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true, // every call's
-		// context has a deadline DialerRetries: 1, PoolSize: o.PoolSize, PoolTimeout: o.DialTimeout,
-		WriteBufferSize: 256 << 10, DisableIdentity: true,
+		MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
+		ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true, // the context of every call has a deadline
+		PoolSize: o.PoolSize, PoolTimeout: o.DialTimeout, WriteBufferSize: 256 << 10, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
