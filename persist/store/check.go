@@ -33,6 +33,7 @@ type Finding struct {
 	err   error // that Text tells, if it tells one
 }
 
+// String is the finding as a line.
 func (f *Finding) String() string { return fmt.Sprintf("shard %d (%s): %s", f.Shard, f.Place, f.Text) }
 
 // Check looks at the shards as Open does and says everything that it finds, without changing or making anything. A shard
