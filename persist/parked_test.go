@@ -101,3 +101,30 @@ func TestRecordedAsksForParkedOrders(t *testing.T) {
 		}
 	}
 }
+
+// What a process has parked that is gone by now is recorded by the others.
+func TestSweepFindsWhatOthersParked(t *testing.T) {
+	t.Parallel()
+	k := newParking(t)
+	gone := New(DefaultOptions(), nil, k.store, slog.New(slog.DiscardHandler))
+	if err := k.sweepHome(t.Context(), k.home); err != nil {
+		t.Fatal(err)
+	}
+	if err := gone.park(k.home, 0, []store.Row{k.row(1000)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	k.running.Go(func() { k.sweep(ctx) })
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		o, err := k.store.Order(t.Context(), k.row(1000).Record.ID)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("not recorded: %v", err)
+		}
+		if o != nil {
+			break
+		}
+	}
+	stop()
+	k.running.Wait()
+}

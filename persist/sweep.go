@@ -11,12 +11,17 @@ import (
 const (
 	sweepEvery = time.Second
 	sweepPage  = 500 // parked orders recorded at once
+	otherEvery = 10  // sweeps between two looks for what other processes have parked
 )
 
-// sweep records parked orders and finds out whether shards that were down are up again, until ctx ends.
+// sweep records parked orders and finds out whether shards that were down are up again, until ctx ends. What a process
+// has parked that is gone by now is another one's to record.
 func (p *Persist) sweep(ctx context.Context) {
-	for ; ctx.Err() == nil; sleep(ctx, sweepEvery) {
+	for n := 1; ctx.Err() == nil; n++ {
 		for home := range p.parked {
+			if n%otherEvery == 0 {
+				p.lookForParked(ctx, home)
+			}
 			if p.parked[home].Load() {
 				if err := p.sweepHome(ctx, home); err != nil && ctx.Err() == nil {
 					p.log.Warn("parked orders stay parked", "shard", home, "error", err)
@@ -28,6 +33,16 @@ func (p *Persist) sweep(ctx context.Context) {
 				p.probe(ctx, shard)
 			}
 		}
+		sleep(ctx, sweepEvery)
+	}
+}
+
+// lookForParked asks a home shard whether anything is parked there, by whatever process, for the next sweep.
+func (p *Persist) lookForParked(ctx context.Context, home int) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if epochs, err := p.store.ParkedEpochs(ctx, home); err == nil && len(epochs) > 0 {
+		p.parked[home].Store(true)
 	}
 }
 
