@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"sluice/configs"
-	"sluice/gateway"
 )
 
 func newConfig(s *settings) *cobra.Command {
@@ -114,30 +112,6 @@ func (r *Reloaded) text(w io.Writer) error {
 	fmt.Fprintf(&b, "%d %s; generation %d is %s\n", len(r.Changes), differ, r.Generation, verb)
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func newCheck(s *settings) *cobra.Command {
-	return &cobra.Command{
-		Use:   "check",
-		Short: "Validate a configuration without starting anything",
-		Args:  takes(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, _, err := s.load()
-			if err != nil {
-				return err
-			}
-			if _, err := c.LoadSecrets(os.Environ(), false); err != nil {
-				return err
-			}
-			if c.Gateway.PublicKeysFile != "" {
-				if err := gateway.CheckPublicKeys(c.Gateway.PublicKeysFile); err != nil {
-					return err
-				}
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d settings, %s\n", len(c.Fields()), sources(c))
-			return err
-		},
-	}
 }
 
 func sources(c *configs.Config) string {

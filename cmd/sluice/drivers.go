@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -87,13 +88,18 @@ func validateStore(c *configs.Config) error {
 
 // openStore opens the shards.
 func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (*store.Store, error) {
-	o := c.Store
-	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
-	var err error
-	if o.Shards, err = shardPlaces(c, secrets); err != nil {
+	o, err := storeOptions(c, secrets)
+	if err != nil {
 		return nil, err
 	}
 	return store.Open(ctx, o)
+}
+
+func storeOptions(c *configs.Config, secrets *configs.Secrets) (o store.Options, err error) {
+	o = c.Store
+	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
+	o.Shards, err = shardPlaces(c, secrets)
+	return o, err
 }
 
 // shardPlaces says where the shards are: files, relative ones in the data directory, or data source names with the
@@ -147,6 +153,67 @@ func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *con
 		return nil, false, errors.Join(err, redis.Close())
 	}
 	return redis, false, nil
+}
+
+// checkStock looks at the fast stock that is configured, without changing anything.
+func (d *drivers) checkStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (list []finding) {
+	note := func(level store.Level, text string) { list = append(list, finding{level, "fast stock", text}) }
+	if c.Stock.Driver == "memstock" {
+		note(store.OK, "in memory of the one process that runs, counted anew from the shards at every start")
+		return list
+	}
+	o := d.redisstock
+	o.Partitions, o.Password = c.Engine.Partitions, secrets.RedisPassword
+	redis, err := redisstock.Open(o)
+	if err != nil {
+		note(store.Wrong, err.Error())
+		return list
+	}
+	defer redis.Close() // nothing is under way
+	servers, warnings := describeStock(ctx, redis)
+	for _, text := range servers {
+		note(store.OK, text)
+	}
+	if more, ok := any(redis).(interface {
+		Warnings(context.Context) []string
+	}); ok {
+		warnings = append(warnings, more.Warnings(ctx)...)
+	}
+	for _, text := range warnings {
+		note(store.Warning, text)
+	}
+	if err := redis.Check(ctx); err != nil {
+		for text := range strings.Lines(err.Error()) {
+			note(store.Wrong, strings.TrimSpace(text))
+		}
+	}
+	return list
+}
+
+// describeStock says what servers a fast stock lies on, and what a person should know of them.
+func describeStock(ctx context.Context, st stock.Stock) (servers, warnings []string) {
+	redis, ok := st.(*redisstock.Stock)
+	if !ok {
+		return nil, nil
+	}
+	servers, warnings = redis.Describe(ctx)
+	if more, ok := st.(interface {
+		Warnings(context.Context) []string
+	}); ok {
+		warnings = append(warnings, more.Warnings(ctx)...)
+	}
+	return servers, warnings
+}
+
+// checkQueue looks at the queue that is configured, without changing anything.
+func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) finding {
+	o := d.sqlitequeue
+	o.Path, o.Partitions = d.queueFile(c), c.Engine.Partitions
+	text, err := sqlitequeue.Check(ctx, o)
+	if err != nil {
+		return finding{store.Wrong, "queue", fmt.Sprintf("file %s: %v", o.Path, err)}
+	}
+	return finding{store.OK, "queue", fmt.Sprintf("file %s: %s", o.Path, text)}
 }
 
 func within(dir, path string) string {

@@ -155,6 +155,9 @@ func (s *Server) openTraces(ctx context.Context) (err error) {
 func (s *Server) openStore(ctx context.Context) (err error) {
 	if s.store, err = s.drivers.openStore(ctx, s.config, s.secrets); err == nil {
 		s.report("store", func() any { return s.store.Stats() })
+		for _, text := range s.store.Warnings() {
+			s.log.Warn("a promise is weaker than it could be", "store", text)
+		}
 	}
 	return err
 }
@@ -166,7 +169,17 @@ func (s *Server) openQueue(ctx context.Context) (err error) {
 
 func (s *Server) openStock(ctx context.Context) (err error) {
 	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.secrets)
-	return err
+	if err != nil {
+		return err
+	}
+	servers, warnings := describeStock(ctx, s.stock)
+	for _, text := range servers {
+		s.log.Info("fast stock", "server", text)
+	}
+	for _, text := range warnings {
+		s.log.Warn("a promise is weaker than it could be", "stock", text)
+	}
+	return nil
 }
 
 func (s *Server) openLease(ctx context.Context) (err error) {

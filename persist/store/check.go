@@ -122,8 +122,9 @@ func (s *Store) lookAt(ctx context.Context, sh *shard, open func(*shard) error, 
 	if err := open(sh); err != nil {
 		return nil, err
 	}
-	st := &state{known: s.newestSchema()}
+	st := &state{known: s.newestSchema(), server: "SQLite"}
 	if sh.read == nil {
+		st.server = "no file yet"
 		return st, nil
 	}
 	if s.dialect.name == MySQL {
@@ -145,24 +146,20 @@ type noteFunc func(level Level, format string, args ...any)
 
 // state is what a shard says of itself.
 type state struct {
-	server string            // program and version; MySQL only
+	server string            // program and version
 	schema int64             // version of its tables, 0: none
 	known  int64             // the newest version that this program knows
 	facts  map[string]string // empty before the first start
 }
 
 func (st *state) describe() string {
-	text := "answers"
-	if st.server != "" {
-		text = st.server
-	}
 	switch {
 	case st.schema == 0:
-		return text + ", no tables yet: the first start makes them"
+		return st.server + ", no tables yet: the first start makes them"
 	case st.schema < st.known:
-		return fmt.Sprintf("%s, tables of version %d: the next start brings them to version %d", text, st.schema, st.known)
+		return fmt.Sprintf("%s, tables of version %d: the next start brings them to version %d", st.server, st.schema, st.known)
 	}
-	return fmt.Sprintf("%s, tables of version %d", text, st.schema)
+	return fmt.Sprintf("%s, tables of version %d", st.server, st.schema)
 }
 
 // readState reads the version of the tables and the facts, where there are any.

@@ -41,12 +41,12 @@ func expectFound(t *testing.T, o Options, want ...string) {
 func TestCheck(t *testing.T) {
 	onDialects(t, func(t *testing.T, d Dialect) {
 		o := testOptions(t, d, 2)
-		server := "answers"
+		server, none := "SQLite", "no file yet"
 		if d == MySQL {
-			server = "MariaDB 1"
+			server, none = "MariaDB 1", "MariaDB 1"
 		}
 		for i, line := range found(t, o) {
-			if !strings.HasPrefix(line, fmt.Sprintf("%d ok: %s", i, server)) || !strings.HasSuffix(line, ", no tables yet: the first start makes them") {
+			if !strings.HasPrefix(line, fmt.Sprintf("%d ok: %s", i, none)) || !strings.HasSuffix(line, ", no tables yet: the first start makes them") {
 				t.Errorf("before the first start: %s", line)
 			}
 		}
@@ -83,9 +83,9 @@ func TestCheckDamagedFile(t *testing.T) {
 	o := testOptions(t, SQLite, 2)
 	noError(t, openStore(t, o).Close())
 	noError(t, os.WriteFile(o.Shards[1], []byte(strings.Repeat("no database ", 1000)), 0o600))
-	expectFound(t, o, "0 ok: answers, tables of version", "1 wrong: read its tables: file is not a database")
+	expectFound(t, o, "0 ok: SQLite, tables of version", "1 wrong: read its tables: file is not a database")
 	o.Shards[1] = filepath.Join(o.Shards[1], "below-a-file.db")
-	expectFound(t, o, "0 ok: answers", "1 wrong: ")
+	expectFound(t, o, "0 ok: SQLite", "1 wrong: ")
 }
 
 // What a person gets wrong about a MySQL server is told with what to do.
