@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/persist/store"
 )
 
 // looked is what `sluice check --live` prints with settings, and whether it says that all is well.
@@ -101,6 +103,26 @@ func TestCheckLive(t *testing.T) {
 	}
 	if lines, ok = looked(t, t.TempDir(), fmt.Sprint("disk.free_bytes_min=", aboveFree(t, dir))); ok || !strings.Contains(lines[2], "every new order would be turned away") {
 		t.Errorf("%v %q", ok, lines)
+	}
+}
+
+// TestDistributedYAML: the file that people copy is valid, names every kind of server, and holds nothing but facts to decide,
+// places and secrets' files.
+func TestDistributedYAML(t *testing.T) {
+	t.Parallel()
+	s := settings{file: "../../configs/distributed.yaml"}
+	c, d, err := s.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Store.Dialect != store.MySQL || len(c.Store.Shards) != 4 || c.Stock.Driver != "redisstock" || c.Engine.Tuning.InFlight != 2 ||
+		d.redisstock.CallTimeout*2 > c.Engine.Deadline || c.Engine.Partitions.Flash%len(c.Store.Shards) != 0 ||
+		c.Secrets.StorePassword == "" || c.Secrets.RedisPassword == "" || c.Secrets.JWTSecretFile == "" {
+		t.Errorf("%+v\n%+v", c, d.redisstock)
+	}
+	out, _, err := cli(t, nil, "config", "--distributed")
+	if file, readErr := os.ReadFile(s.file); err != nil || readErr != nil || out != string(file) {
+		t.Errorf("config --distributed: %v, %v", err, readErr)
 	}
 }
 

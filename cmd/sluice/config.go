@@ -13,16 +13,21 @@ import (
 )
 
 func newConfig(s *settings) *cobra.Command {
-	var asDefault, asJSON bool
+	var asDefault, asDistributed, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print the effective configuration, or the commented default",
 		Long: "Print the effective configuration as YAML. With --default, the embedded default: every setting with its\n" +
-			"meaning, unit, bounds and default. A file for -c needs only what differs from it.",
+			"meaning, unit, bounds and default. A file for -c needs only what differs from it. With --distributed, such a file for\n" +
+			"Redis and MySQL shards, to be changed.",
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asDefault {
+			switch {
+			case asDefault:
 				_, err := cmd.OutOrStdout().Write(configs.Embedded())
+				return err
+			case asDistributed:
+				_, err := cmd.OutOrStdout().Write(configs.Distributed())
 				return err
 			}
 			c, _, err := s.load()
@@ -39,6 +44,7 @@ func newConfig(s *settings) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asDefault, "default", false, "print the embedded default with its comments")
+	cmd.Flags().BoolVar(&asDistributed, "distributed", false, "print a configuration for Redis and MySQL shards with its comments")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print every setting as JSON with its source, and whether it is hot")
 	return cmd
 }
