@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -36,6 +37,40 @@ func TestSessions(t *testing.T) {
 	if _, err := s.shards[0].write.Exec("UPDATE node SET owner = ? WHERE n = 1", strings.Repeat("x", 201)); err == nil {
 		t.Error("a text that is too long was cut")
 	}
+}
+
+// One process at a time changes the tables: the others wait for the server's lock, however the one before them ended. What it
+// has left half done is gone on with.
+func TestMigrationWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	needMySQL(t)
+	o := testOptions(t, MySQL, 1)
+	db, err := sql.Open("mysql", o.Shards[0])
+	noError(t, err)
+	defer db.Close()
+	other, err := db.Conn(context.Background())
+	noError(t, err)
+	var got int
+	noError(t, other.QueryRowContext(context.Background(), "SELECT GET_LOCK(CONCAT('sluice ', SHA1(DATABASE())), 0)").Scan(&got))
+	_, err = other.ExecContext(context.Background(), "CREATE TABLE fact (name VARCHAR(64) NOT NULL PRIMARY KEY, value TEXT NOT NULL) "+
+		"ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin")
+	noError(t, err)
+	opened := make(chan error, 1)
+	go func() {
+		s, err := Open(context.Background(), o)
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("opened beside a process that changes the tables: %v", err)
+	case <-time.After(time.Second): // enough for one that does not wait, and right however slow the machine is
+	}
+	_ = other.Raw(func(any) error { return driver.ErrBadConn }) // the connection ends, and the lock with it
+	noError(t, <-opened)
+	openStore(t, o)
 }
 
 // scattered is a map of virtual shards that no formula of ours makes.
