@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -148,10 +150,13 @@ func TestCheckMySQL(t *testing.T) {
 	refuses(t, "it has no database sluice_test_none; an administrator makes it with: CREATE DATABASE `sluice_test_none`", with(func(string) string {
 		return "store.shards=sluice@tcp(" + addr + ")/sluice_test_none"
 	})...)
-	ahead := time.Now().Add(time.Hour).Unix()
-	warns(t, "ahead of this machine's: keep both by NTP", with(func(s string) string {
-		return strings.ReplaceAll(s, ",", fmt.Sprintf("?timestamp=%d,", ahead))
-	})...)
+	clock := func(off time.Duration) []string {
+		return with(func(s string) string {
+			return strings.ReplaceAll(s, ",", fmt.Sprintf("?timestamp=%d,", time.Now().Add(off).Unix()))
+		})
+	}
+	warns(t, "ahead of this machine's: keep both right by NTP", clock(20*time.Second)...)
+	refuses(t, "ahead of this machine's, and order ids are leased by it for a minute at a time: set both right (NTP)", clock(time.Hour)...)
 
 	s, stop := open(t, t.TempDir(), set...) // the first start
 	s.set = set
@@ -164,6 +169,14 @@ func TestCheckMySQL(t *testing.T) {
 		first, second, _ := strings.Cut(strings.TrimPrefix(s, "store.shards="), ",")
 		return "store.shards=" + second + "," + first
 	})...)
+	many := append(set, "store.writers=400", "store.readers=400")
+	warns(t, "and one process of Sluice uses up to 800", many...)
+	var log bytes.Buffer
+	c, d := config(t, t.TempDir(), many...)
+	warned := NewServer(c, d, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	if err := errors.Join(warned.Start(t.Context()), warned.Close(context.Background())); err != nil || !strings.Contains(log.String(), "and one process of Sluice uses up to 800") {
+		t.Errorf("a start with a warning: %v\n%s", err, log.String())
+	}
 	newer(t, shards[1])
 	refuses(t, "made by a newer program; this one knows them up to version", set...)
 }

@@ -205,8 +205,9 @@ func (s *Store) newestSchema() (newest int64) {
 
 // What a server must have, and what it should.
 const (
-	packetMin   = 4 << 20 // of max_allowed_packet: a statement has some 2 MiB at most (statementBytes)
-	clockOffMax = time.Second
+	packetMin    = 4 << 20 // of max_allowed_packet: a statement has some 2 MiB at most (statementBytes)
+	clockOffMax  = time.Second
+	clockOffMost = 30 * time.Second // of shard 0: a process whose clock is outside its lease gives no order ids
 )
 
 // lookAtServer notes what a MySQL server's settings mean for what Sluice promises.
@@ -224,17 +225,25 @@ func (s *Store) lookAtServer(ctx context.Context, sh *shard, st *state, note not
 		note(Warning, "its max_connections is %d, and one process of Sluice uses up to %d (store.writers + store.readers)",
 			conns, s.opts.Writers+s.opts.Readers)
 	}
+	return s.lookAtClock(ctx, sh, note)
+}
+
+// lookAtClock compares a server's clock with this machine's, as far as the time that the question took lets it.
+func (s *Store) lookAtClock(ctx context.Context, sh *shard, note noteFunc) error {
 	before := time.Now()
 	now, err := s.Now(ctx, sh.number)
 	if err != nil {
 		return err
 	}
-	after := time.Now()
-	switch early, late := before.Sub(now.Time()), now.Time().Sub(after); {
-	case early > clockOffMax:
-		note(Warning, "its clock is %v behind this machine's: keep both by NTP (leases, expiry and windows go by it)", early.Round(time.Millisecond))
-	case late > clockOffMax:
-		note(Warning, "its clock is %v ahead of this machine's: keep both by NTP (leases, expiry and windows go by it)", late.Round(time.Millisecond))
+	off, how := before.Sub(now.Time()), "behind"
+	if ahead := now.Time().Sub(time.Now()); ahead > off {
+		off, how = ahead, "ahead of"
+	}
+	switch off = off.Round(time.Millisecond); {
+	case sh.number == 0 && off > clockOffMost:
+		note(Wrong, "its clock is %v %s this machine's, and order ids are leased by it for a minute at a time: set both right (NTP)", off, how)
+	case off > clockOffMax:
+		note(Warning, "its clock is %v %s this machine's: keep both right by NTP (leases and expiry go by it)", off, how)
 	}
 	return nil
 }

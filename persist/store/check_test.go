@@ -109,12 +109,17 @@ func TestCheckMistakes(t *testing.T) {
 	expectFound(t, own(func(c *mysql.Config) { c.DBName = "foreign" }),
 		"0 wrong: user 'sluice'@'127.0.0.1' may not use a database foreign; an administrator makes it, if it is not there, with: "+
 			"CREATE DATABASE `foreign` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; and lets the user in with: GRANT ALL ON `foreign`.* TO 'sluice'@'127.0.0.1'; (")
-	behind := time.Now().Add(-90 * time.Second)
-	expectFound(t, own(func(c *mysql.Config) { c.Params = map[string]string{"timestamp": fmt.Sprint(behind.Unix())} }),
-		"0 ok: MariaDB 1", "0 warning: its clock is 1m3")
-	ahead := time.Now().Add(time.Hour)
-	expectFound(t, own(func(c *mysql.Config) { c.Params = map[string]string{"timestamp": fmt.Sprint(ahead.Unix())} }),
-		"0 ok: MariaDB 1", "0 warning: its clock is 5")
+	clock := func(off time.Duration) func(*mysql.Config) {
+		return func(c *mysql.Config) {
+			c.Params = map[string]string{"timestamp": fmt.Sprint(time.Now().Add(off).Unix())} // the sessions' clock, which stands still
+		}
+	}
+	expectFound(t, own(clock(25*time.Second)), "0 ok: MariaDB 1", "0 warning: its clock is 2")
+	expectFound(t, own(clock(time.Hour)), "0 ok: MariaDB 1", "0 wrong: its clock is 59m")
+	expectFound(t, own(clock(-90*time.Second)), "0 ok: MariaDB 1", "0 wrong: its clock is 1m3")
+	two := own(clock(0))
+	two.Shards = append(o.Shards[:1:1], own(clock(-90*time.Second)).Shards...)
+	expectFound(t, two, "0 ok: MariaDB 1", "1 ok: MariaDB 1", "1 warning: its clock is 1m3")
 	if tables := tablesOf(t, MySQL, o.Shards[0]); tables != 0 {
 		t.Errorf("looking made %d tables", tables)
 	}
