@@ -236,7 +236,7 @@ func (s *Store) lookAtClock(ctx context.Context, sh *shard, note noteFunc) error
 		return err
 	}
 	off, how := before.Sub(now.Time()), "behind"
-	if ahead := now.Time().Sub(time.Now()); ahead > off {
+	if ahead := time.Until(now.Time()); ahead > off {
 		off, how = ahead, "ahead of"
 	}
 	switch off = off.Round(time.Millisecond); {
