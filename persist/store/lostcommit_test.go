@@ -2,12 +2,9 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	"sluice/engine/order"
 )
@@ -142,22 +139,20 @@ func TestLostCommitOfOthers(t *testing.T) {
 	}, [2]int64{10, 3})
 }
 
-// When every repetition is lost too, the answer is an error, which says that nothing is known; the same call later does
-// what it should have done.
+// When the COMMIT of every run is lost the answer is an error, which says that nothing is known: also where the server
+// has executed the first one. The same call later does what is left to do.
 func TestCommitsLostAgainAndAgain(t *testing.T) {
-	t.Parallel()
-	l := newLossy(t, [2]int64{10, 3})
-	m := l.batch(users(1, 2), int(l.offers[0]), 2)
-	l.proxy.down.Store(true)
-	l.proxy.cut()
-	_, err := l.Claim(context.Background(), l.Home(l.p), []*order.Message{m})
-	if err == nil || errors.Is(err, errGuard) {
-		t.Fatalf("claimed without a server: %v", err)
-	}
-	if _, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		t.Errorf("the server answered: %v", err)
-	}
-	l.proxy.down.Store(false)
-	l.claim(m)
-	l.expect(l.offers[0], 6, map[order.UserID]int64{1: 2, 2: 2})
+	onBothSides(t, func(t *testing.T, l *lossy) {
+		m := l.batch(users(1, 2), int(l.offers[0]), 2)
+		l.proxy.all.Store(true)
+		if verdicts, err := l.Claim(context.Background(), l.Home(l.p), []*order.Message{m}); err == nil || verdicts != nil {
+			t.Errorf("claimed: %v, %v", verdicts, err)
+		}
+		l.proxy.all.Store(false)
+		if lost := l.proxy.lost.Load(); lost != lostRunsMax {
+			t.Errorf("%d COMMITs were lost, want %d", lost, lostRunsMax)
+		}
+		l.claim(m)
+		l.expect(l.offers[0], 6, map[order.UserID]int64{1: 2, 2: 2})
+	}, [2]int64{10, 3})
 }

@@ -20,7 +20,8 @@ type proxy struct {
 	upstream string
 	commits  atomic.Int64 // counts down; the connection of the one that makes it zero is lost
 	arrives  atomic.Bool  // the server gets that COMMIT
-	down     atomic.Bool  // nobody gets through
+	all      atomic.Bool  // the connection of every COMMIT is lost
+	lost     atomic.Int64 // how many were
 	running  sync.WaitGroup
 	mu       sync.Mutex
 	open     map[net.Conn]bool
@@ -42,17 +43,12 @@ func newProxy(t *testing.T, dsn string) (p *proxy, through string) {
 
 func (p *proxy) close() {
 	_ = p.listener.Close()
-	p.cut()
-	p.running.Wait()
-}
-
-// cut breaks every connection.
-func (p *proxy) cut() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for c := range p.open {
 		_ = c.Close()
 	}
+	p.mu.Unlock()
+	p.running.Wait()
 }
 
 func (p *proxy) accept() {
@@ -62,11 +58,8 @@ func (p *proxy) accept() {
 			return
 		}
 		server, err := net.Dial("tcp", p.upstream)
-		if err != nil || p.down.Load() {
+		if err != nil {
 			_ = client.Close()
-			if server != nil {
-				_ = server.Close()
-			}
 			continue
 		}
 		p.mu.Lock()
@@ -91,7 +84,8 @@ func (p *proxy) requests(server, client net.Conn, lost *atomic.Bool) {
 		if _, err := io.ReadFull(client, packet[4:]); err != nil {
 			return
 		}
-		if strings.EqualFold(string(packet[4:]), "\x03COMMIT") && p.commits.Add(-1) == 0 {
+		if strings.EqualFold(string(packet[4:]), "\x03COMMIT") && (p.commits.Add(-1) == 0 || p.all.Load()) {
+			p.lost.Add(1)
 			if !p.arrives.Load() {
 				return
 			}
