@@ -128,6 +128,28 @@ func TestDistributedYAML(t *testing.T) {
 	}
 }
 
+// TestUpWritesWhatServes: the configurations that deploy/local/up writes for its servers are in order.
+func TestUpWritesWhatServes(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(os.Getenv("SLUICE_TEST_DIR"), "distributed*.yaml"))
+	if err != nil || os.Getenv("SLUICE_TEST_DIR") == "" || len(files) == 0 {
+		if os.Getenv("SLUICE_CI") == "1" {
+			t.Fatalf("deploy/local/up has written no configuration, and in CI nothing is skipped: %v", err)
+		}
+		t.Skip("deploy/local/up has written no configuration")
+	}
+	for _, file := range files {
+		if _, _, err := cli(t, nil, "check", "-c", file); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	// The cluster of the other file is for tests that break it.
+	out, _, err := cli(t, nil, "check", "--live", "-c", files[len(files)-1], "--set", "ops.listen=127.0.0.1:1")
+	if err != nil || strings.Count(out, "\nok: shard ") != 4 || !strings.Contains(out, "\nok: fast stock: redis at ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestCheckMySQL: what a person gets wrong about the shards is told by the check and by a start in the same words.
 func TestCheckMySQL(t *testing.T) {
 	t.Parallel()
