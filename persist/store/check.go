@@ -77,8 +77,8 @@ func openReadOnly(path string) (*sql.DB, error) {
 }
 
 // look opens the shards by open, reads their state, and finds what is wrong with each and with all of them together.
-// The last shard is read first: the facts of the first one are written before those of all others, so whoever sees
-// these sees those too, however many processes start at once.
+// Others may have their first start meanwhile: they write the facts of shard 0 first, and `complete` last. So the last
+// shard is read first, and one that was empty once more after `complete` was seen.
 func (s *Store) look(ctx context.Context, open func(*shard) error) []Finding {
 	lists := make([][]Finding, len(s.shards))
 	states := make([]*state, len(s.shards))
@@ -95,6 +95,7 @@ func (s *Store) look(ctx context.Context, open func(*shard) error) []Finding {
 		}
 		states[i] = st
 	}
+	s.lookAgain(ctx, states)
 	var all []Finding
 	for i := range lists {
 		if states[i] != nil {
@@ -111,6 +112,16 @@ func (s *Store) look(ctx context.Context, open func(*shard) error) []Finding {
 		}
 	}
 	return all
+}
+
+// lookAgain reads shards that were empty before shard 0 said that they are not.
+func (s *Store) lookAgain(ctx context.Context, states []*state) {
+	for i, st := range states {
+		if st == nil || states[0] == nil || states[0].facts[complete] == "" || len(st.facts) > 0 || s.shards[i].read == nil {
+			continue
+		}
+		_ = s.readState(ctx, s.shards[i], st) // it could be read a moment ago, and what was read then still stands
+	}
 }
 
 func (s *Store) finding(shard int, level Level, text string) Finding {
@@ -165,17 +176,25 @@ func (st *state) describe() string {
 // readState reads the version of the tables and the facts, where there are any.
 func (s *Store) readState(ctx context.Context, sh *shard, st *state) error {
 	st.facts = map[string]string{}
-	there := "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('goose_db_version', 'fact')"
+	const tables = "SELECT COALESCE(SUM(CASE WHEN %[1]s = 'fact' THEN 1 ELSE 0 END), 0), " +
+		"COALESCE(SUM(CASE WHEN %[1]s = 'goose_db_version' THEN 1 ELSE 0 END), 0) FROM %[2]s"
+	there := fmt.Sprintf(tables, "name", "sqlite_master")
 	if s.dialect.name == MySQL {
-		there = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN ('goose_db_version', 'fact')"
+		there = fmt.Sprintf(tables, "table_name", "information_schema.tables WHERE table_schema = DATABASE()")
 	}
-	var tables int
-	if err := sh.read.QueryRowContext(ctx, there).Scan(&tables); err != nil || tables < 2 {
+	var facts, versions bool
+	if err := sh.read.QueryRowContext(ctx, there).Scan(&facts, &versions); err != nil || !versions {
 		return err
 	}
 	const version = "SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version"
 	if err := sh.read.QueryRowContext(ctx, version).Scan(&st.schema); err != nil {
 		return err
+	}
+	switch {
+	case !facts && st.schema > 0:
+		return errors.New("another program keeps the versions of its tables here: name a database of its own")
+	case !facts:
+		return nil // a first start that did not come far
 	}
 	rows, err := sh.read.QueryContext(ctx, "SELECT name, value FROM fact")
 	return each(rows, err, func(r *sql.Rows) error {

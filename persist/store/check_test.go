@@ -79,6 +79,34 @@ func TestCheck(t *testing.T) {
 	})
 }
 
+// A first start of another process that ends between the looks at two shards is no shard that has lost its data.
+func TestCheckDuringAFirstStart(t *testing.T) {
+	onDialects(t, func(t *testing.T, d Dialect) {
+		o := testOptions(t, d, 2)
+		s := openStore(t, o)
+		states := []*state{{}, {facts: map[string]string{}}}
+		noError(t, s.readState(context.Background(), s.shards[0], states[0]))
+		if len(s.differences(1, states)) != 1 {
+			t.Error("an empty shard is accepted")
+		}
+		s.lookAgain(context.Background(), states)
+		if texts := s.differences(1, states); len(texts) > 0 {
+			t.Errorf("looked again: %q", texts)
+		}
+	})
+}
+
+func TestCheckForeignTables(t *testing.T) {
+	onDialects(t, func(t *testing.T, d Dialect) {
+		o := testOptions(t, d, 1)
+		s := openStore(t, o)
+		_, err := s.shards[0].write.Exec("DROP TABLE fact")
+		noError(t, err)
+		noError(t, s.Close())
+		expectFound(t, o, "0 wrong: read its tables: another program keeps the versions of its tables here: name a database of its own")
+	})
+}
+
 func TestCheckDamagedFile(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t, SQLite, 2)

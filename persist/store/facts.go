@@ -49,7 +49,7 @@ func (s *Store) differences(i int, states []*state) []string {
 		case i == 0 && slices.ContainsFunc(states, func(st *state) bool { return st.facts["shard"] != "" }):
 			return []string{"it is empty, while other shards of store.shards hold data: is it the right database, and are the shards in their order?"}
 		case first[complete] != "":
-			return []string{"it is empty, but this deployment has had its data for long: is it the right database? " +
+			return []string{"it is empty, but this deployment has had its first start: is it the right database? " +
 				"A shard that has lost its data is restored from a backup before the start"}
 		}
 		return nil

@@ -41,7 +41,7 @@ func TestFactsNeverChange(t *testing.T) {
 			{func(o *Options) { o.Shards[1] = foreign.Shards[1] }, []string{
 				`shard 1 (FOREIGN1): it belongs to another deployment than shard 0: check the list of shards`}},
 			{func(o *Options) { o.Shards[1] = empty.Shards[0] }, []string{
-				`shard 1 (EMPTY): it is empty, but this deployment has had its data for long: is it the right database? A shard that ` +
+				`shard 1 (EMPTY): it is empty, but this deployment has had its first start: is it the right database? A shard that ` +
 					`has lost its data is restored from a backup before the start`}},
 			{func(o *Options) { o.Shards[0] = empty.Shards[0] }, []string{
 				`shard 0 (EMPTY): it is empty, while other shards of store.shards hold data: is it the right database, and are the shards in their order?`}},
