@@ -43,7 +43,7 @@ func (p *partition) lookForDrift(ctx context.Context, s *session, part *store.Pa
 		p.e.stats.drift.Add(1)
 		p.e.log.Error("fast stock and the home shard disagree at rest: rebuilding", "partition", p.number,
 			"epoch", s.epoch, "differences", differs)
-		p.force.Store(true)
+		raise(&p.distrust, uint64(s.epoch))
 		p.shut(s)
 	default:
 		p.drift.checked = true

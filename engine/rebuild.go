@@ -43,7 +43,6 @@ func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
 	if err != nil {
 		return fmt.Errorf("rebuild partition %d to epoch %d: %w", p.number, e, err)
 	}
-	p.force.Store(false)
 	p.e.log.Info("partition rebuilt", "partition", p.number, "epoch", e, "took", time.Since(started).Round(time.Millisecond))
 	return p.begin(ctx, st)
 }
