@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"sluice/configs"
 	"sluice/engine/queue"
@@ -17,6 +19,8 @@ import (
 	"sluice/engine/stock"
 	"sluice/engine/stock/memstock"
 	"sluice/engine/stock/redisstock"
+	"sluice/internal/leader"
+	"sluice/internal/leader/redisleader"
 	"sluice/persist/store"
 )
 
@@ -25,6 +29,9 @@ import (
 type drivers struct {
 	sqlitequeue sqlitequeue.Options
 	redisstock  redisstock.Options
+
+	// shared is the queue of several servers in one process, which is closed by who made it: tests only.
+	shared queue.Queue
 }
 
 func newDrivers() *drivers { return &drivers{} }
@@ -126,6 +133,9 @@ func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir,
 
 // openQueue opens the queue in the data directory.
 func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue, error) {
+	if d.shared != nil {
+		return d.shared, nil
+	}
 	o := d.sqlitequeue
 	o.Path = d.queueFile(c)
 	o.Partitions = c.Engine.Partitions
@@ -214,6 +224,18 @@ func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) finding {
 		return finding{store.Wrong, "queue", fmt.Sprintf("file %s: %v", o.Path, err)}
 	}
 	return finding{store.OK, "queue", fmt.Sprintf("file %s: %s", o.Path, text)}
+}
+
+// openLeader gives the locks that save double work: kept where the fast stock of several processes is.
+func (d *drivers) openLeader(c *configs.Config, secrets *configs.Secrets) leader.Leader {
+	if c.Stock.Driver == "memstock" {
+		return leader.Alone{}
+	}
+	o := &d.redisstock
+	return redisleader.New(redis.NewUniversalClient(&redis.UniversalOptions{Addrs: o.Addrs, IsClusterMode: o.Cluster,
+		Username: o.Username, Password: secrets.RedisPassword, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
+		ContextTimeoutEnabled: true, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}}), o.Name)
 }
 
 func within(dir, path string) string {
