@@ -52,8 +52,7 @@ func TestSeveralWantOneRebuild(t *testing.T) {
 	begun := func() int64 { return one.engine.Stats().Rebuilds + two.engine.Stats().Rebuilds }
 	had := begun()
 	for range 3 {
-		check(t, one.engine.RequestRebuild(t.Context(), one.flash()))
-		check(t, two.engine.RequestRebuild(t.Context(), two.flash()))
+		check(t, one.store.WantRebuild(t.Context(), one.flash(), before)) // of the same epoch: a wish of the next is another
 	}
 	epoch := one.openAbove(before)
 	if other := two.openAbove(before); other != epoch {

@@ -116,7 +116,7 @@ func TestSweepFindsWhatOthersParked(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	k.running.Go(func() { k.sweep(ctx) })
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		o, err := k.store.Order(t.Context(), k.row(1000).Record.ID)
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("not recorded: %v", err)
