@@ -122,7 +122,9 @@ func (d *deployment) unitsComeBack(t *testing.T) {
 		})
 	}
 	buyers.Wait()
-	back := func() int64 { return d.sides[0].server.lifecycle.Stats().Expired + d.sides[1].server.lifecycle.Stats().Expired }
+	back := func() int64 {
+		return d.sides[0].server.lifecycle.Stats().Expired + d.sides[1].server.lifecycle.Stats().Expired
+	}
 	d.await("the rest to expire", func() bool { return back() >= units/2 })
 	for _, s := range d.sides {
 		s.remaining(offer, fmt.Sprint(units))

@@ -221,7 +221,9 @@ func (d *deployment) epochs() []string {
 	return all
 }
 
-func (d *deployment) key(p int, name string) string { return fmt.Sprintf("%s:{%d}:%s", d.name, p, name) }
+func (d *deployment) key(p int, name string) string {
+	return fmt.Sprintf("%s:{%d}:%s", d.name, p, name)
+}
 
 // lose deletes everything that the deployment has in Redis below the given prefix of keys, at one moment.
 func (d *deployment) lose(prefix string) {

@@ -15,13 +15,13 @@ import (
 )
 
 // onMySQL makes two databases and returns them and the settings of a server with these shards.
-func onMySQL(t *testing.T) (shards []*sql.DB, set []string) {
+func onMySQL(t testing.TB) (shards []*sql.DB, set []string) {
 	t.Helper()
 	return onShards(t, 2)
 }
 
 // onShards is onMySQL with so many databases.
-func onShards(t *testing.T, n int) (shards []*sql.DB, set []string) {
+func onShards(t testing.TB, n int) (shards []*sql.DB, set []string) {
 	t.Helper()
 	server := os.Getenv("SLUICE_TEST_MYSQL")
 	if server == "" {
