@@ -19,8 +19,8 @@ const (
 	renewEvery   = time.Second
 	rebuildLead  = 2 * time.Second // of the lock; from its first step on the row says who rebuilds
 	barrierEvery = 3 * time.Second // the barrier is published again until it was seen
-	loadOffers   = 1_000           // offers of one page of a load
-	loadBuyers   = 5_000           // buyers of one page
+	loadOffers   = 1_000           // offers of one page of a load: a millisecond or two of Redis, for which
+	loadBuyers   = 1_000           // all partitions wait; and buyers of one
 	againFirst   = 5 * time.Millisecond
 	againLast    = 500 * time.Millisecond
 )
