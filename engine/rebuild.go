@@ -100,6 +100,10 @@ func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, err
 // passed is called when a step has taken effect.
 func (p *partition) passed(step string) {
 	crash.At(step)
+	p.tell(step)
+}
+
+func (p *partition) tell(step string) {
 	if p.e.opts.Passed != nil {
 		p.e.opts.Passed(p.number, step)
 	}
@@ -171,7 +175,7 @@ func (p *partition) renewing(ctx context.Context, e order.Epoch) (context.Contex
 			if sleep(ctx, renewEvery); ctx.Err() != nil {
 				return
 			}
-			p.passed("renew")
+			p.tell("renew")
 			if ok, err := p.e.store.RenewRebuild(ctx, p.number, e); err == nil && !ok {
 				cancel(fmt.Errorf("%w: a later one has begun", errGaveUp))
 			}
