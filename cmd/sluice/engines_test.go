@@ -169,7 +169,7 @@ func (d *deployment) losses(t *testing.T) {
 	of := d.offers(100_000, 0)
 	sold, stop := d.crowd(of)
 	before := d.epochs()
-	for _, lose := range []func(){
+	ways := []func(){
 		func() { d.lose("") },
 		func() {
 			for p := range before {
@@ -181,7 +181,11 @@ func (d *deployment) losses(t *testing.T) {
 				d.lose(fmt.Sprintf("{%d}:%s", p, []string{"outbox", "idem", before[p] + ":left", before[p] + ":buyers"}[p%4]))
 			}
 		},
-	} {
+	}
+	if testing.Short() {
+		ways = ways[:1]
+	}
+	for _, lose := range ways {
 		opened := d.sleep.opened()
 		lose()
 		before = d.open(before)
