@@ -54,7 +54,7 @@ func (round *Round) text(b *strings.Builder, unit string) {
 		round.Sent.Sent, round.Sent.Accepted, round.Sent.Unknown, reasons(round.Sent.Refused), round.Answers)
 	fmt.Fprintf(b, "  %-16s %s\n", "to the answer", round.Answer)
 	if round.Record != nil {
-		fmt.Fprintf(b, "  %-16s %s\n", "to the record", *round.Record)
+		fmt.Fprintf(b, "  %-16s %s, sent beside the others and stored with them\n", "to the record", *round.Record)
 	}
 	if round.Ceiling > 0 {
 		fmt.Fprintf(b, "  %-16s %.0f/s, share %.3f; %s\n", "ceiling", round.Ceiling, round.Share, *round.CeilingTime)
