@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -151,7 +150,9 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	}
 	out, err := r.run(ctx, load.Options{Addr: s.gateway, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
 	if waiting != nil {
-		err = errors.Join(err, waiting.stop())
+		if stopped := waiting.stop(); err == nil { // both say the same of a server that is not there
+			err = stopped
+		}
 	}
 	if err != nil {
 		w.stop()
