@@ -100,6 +100,29 @@ func TestBrowse(t *testing.T) {
 	}
 }
 
+// TestMixed: a sale that is offered more than the server lets through beside ordinary orders, none of which is refused.
+func TestMixed(t *testing.T) {
+	o := options(t, Mixed)
+	o.Orders, o.Duration, o.Cap = 0, time.Second, 100
+	report := runBench(t, o)
+	if !report.Passed() || len(report.Cases) != 2 {
+		t.Fatalf("%+v", report)
+	}
+	for _, c := range report.Cases {
+		round := c.Rounds[0]
+		if o := round.Ordinary; o.Sent.Accepted != 500 || o.Sent.Sent != 500 || o.Bare.Count != 500 || o.Ratio <= 0 {
+			t.Errorf("%s: ordinary orders %+v", c.Name, o)
+		}
+		if round.Sent.Refused["rate_limited"] < 100 || round.Sent.Accepted == 0 || round.Series == nil {
+			t.Errorf("%s: %+v", c.Name, round.Sent)
+		}
+	}
+	var text strings.Builder
+	if err := report.Text(&text); err != nil || strings.Contains(text.String(), "share 0.000") || strings.Contains(text.String(), "RSS 0 KiB") {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+}
+
 // TestFlashCrowd sells few units to many: everybody else is refused, and nobody gets more than the limit.
 func TestFlashCrowd(t *testing.T) {
 	o := options(t, Flash)

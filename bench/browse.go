@@ -96,7 +96,11 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 			accepted++
 		}
 	}
-	last := w.settle(ctx, base+int64(accepted), true)
+	last, err := w.settle(ctx, base+int64(accepted), true)
+	if err != nil {
+		return nil, err
+	}
+	w.note(round)
 	r.quietAfter(round)
 	round.Sent = load.Counts{Sent: reqs.Len(), Answered: reqs.Len(), Accepted: accepted}
 	round.Stored, round.Seconds = last.stored-base, last.at.Sub(began).Seconds()

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -145,19 +144,25 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	var waiting *records
 	if r.o.Generator == Own {
 		if waiting, err = startRecords(ctx, s.gateway, reqs.Spec()); err != nil {
-			w.settle(ctx, base, false)
+			w.stop()
 			return err
 		}
 	}
 	out, err := r.run(ctx, load.Options{Addr: s.gateway, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
 	if waiting != nil {
-		err = errors.Join(err, waiting.stop())
+		if stopped := waiting.stop(); err == nil { // both say the same of a server that is not there
+			err = stopped
+		}
 	}
 	if err != nil {
-		w.settle(ctx, base, false)
+		w.stop()
 		return err
 	}
-	last := w.settle(ctx, base+int64(out.counts.Accepted)+waiting.accepted(), out.exact)
+	last, err := w.settle(ctx, base+int64(out.counts.Accepted)+waiting.accepted(), out.exact)
+	if err != nil {
+		return err
+	}
+	w.note(round)
 	round.CPU = (cpu(s.pid()) - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
 	r.quietAfter(round)
 	round.fill(out, last.stored-base, last.at)

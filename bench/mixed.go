@@ -79,11 +79,14 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 	w := startWatch(ctx, s.ops, 0)
 	flash, normal, err := r.both(ctx, s.gateway, rate, sale, ordinary)
 	if err != nil {
-		w.settle(ctx, base, false)
+		w.stop()
 		return nil, err
 	}
 	want := base + int64(flash.counts.Accepted+normal.counts.Accepted)
-	last := w.settle(ctx, want, flash.exact && normal.exact)
+	last, err := w.settle(ctx, want, flash.exact && normal.exact)
+	if err != nil {
+		return nil, err
+	}
 	round.CPU = (cpu(s.pid()) - before) * 1e6 / float64(max(1, flash.counts.Answered+normal.counts.Answered))
 	r.quietAfter(round)
 	round.fill(flash, last.stored-base, last.at)

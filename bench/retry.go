@@ -57,18 +57,27 @@ func (r *runner) storms(ctx context.Context, connections int) (*Round, error) {
 		return nil, err
 	}
 	round := &Round{Quiet: true}
+	base, err := s.ops.stored(ctx)
+	if err != nil {
+		return nil, err
+	}
 	r.quietBefore(ctx, round)
 	w := startWatch(ctx, s.ops, 0)
 	pick := pickCopies(keys, r.o.Copies)
 	res, err := r.shown(ctx, load.Options{Addr: s.gateway, Connections: connections, Rate: r.o.Rate,
 		Sends: keys * r.o.Copies, Pick: pick}, reqs)
-	last := w.settle(ctx, int64(keys), err == nil)
+	if err != nil {
+		w.stop()
+		return nil, err
+	}
+	last, err := w.settle(ctx, base+int64(keys), true)
 	if err != nil {
 		return nil, err
 	}
+	w.note(round)
 	r.quietAfter(round)
 	out := outcomeOf(res, reqs, pick)
-	round.fill(out, last.stored, last.at)
+	round.fill(out, last.stored-base, last.at)
 	round.Rate = out.rate
 	round.server(s)
 	if err := r.judge(ctx, s, round, out.history); err != nil {

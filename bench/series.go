@@ -21,10 +21,13 @@ type Series struct {
 // seriesMax bounds the seconds that are kept.
 const seriesMax = 3600
 
+// seconds is the number of entries of a round that took so long; 1 of one in which nothing happened.
+func seconds(took time.Duration) int { return max(1, min(int(took/time.Second)+1, seriesMax)) }
+
 // seriesOf sorts results into seconds.
 func seriesOf(res *load.Results) *Series {
 	_ = res.Count() // sets First and Last
-	n := min(int((res.Last-res.First)/time.Second)+1, seriesMax)
+	n := seconds(res.Last - res.First)
 	s := &Series{Answered: make([]float64, n), Accepted: make([]float64, n), P50: make([]float64, n), P99: make([]float64, n)}
 	times := make([][]float64, n)
 	for i := range res.List {
@@ -59,7 +62,7 @@ func seriesOf(res *load.Results) *Series {
 
 // watched adds what the server said meanwhile.
 func (s *Series) watched(w *watch, from, to time.Time) {
-	n := min(int(to.Sub(from)/time.Second)+1, seriesMax)
+	n := seconds(to.Sub(from))
 	s.Stored = make([]float64, n)
 	for i := range n {
 		at := from.Add(time.Duration(i) * time.Second)

@@ -54,10 +54,14 @@ func (round *Round) text(b *strings.Builder, unit string) {
 		round.Sent.Sent, round.Sent.Accepted, round.Sent.Unknown, reasons(round.Sent.Refused), round.Answers)
 	fmt.Fprintf(b, "  %-16s %s\n", "to the answer", round.Answer)
 	if round.Record != nil {
-		fmt.Fprintf(b, "  %-16s %s\n", "to the record", *round.Record)
+		fmt.Fprintf(b, "  %-16s %s, sent beside the others and stored with them\n", "to the record", *round.Record)
 	}
 	if round.Ceiling > 0 {
-		fmt.Fprintf(b, "  %-16s %.0f/s, share %.3f; %s\n", "ceiling", round.Ceiling, round.Share, *round.CeilingTime)
+		share := ""
+		if round.Share > 0 {
+			share = fmt.Sprintf(", share %.3f", round.Share)
+		}
+		fmt.Fprintf(b, "  %-16s %.0f/s%s; %s\n", "ceiling", round.Ceiling, share, *round.CeilingTime)
 	}
 	if o := round.Ordinary; o != nil {
 		fmt.Fprintf(b, "  %-16s %d sent, %d with an order, %d unknown%s\n", "ordinary orders", o.Sent.Sent, o.Sent.Accepted, o.Sent.Unknown,
@@ -73,8 +77,15 @@ func (round *Round) text(b *strings.Builder, unit string) {
 			round.CPU, orDash("%.1f", round.CeilingCPU), orDash("%.1f", round.GeneratorCPU))
 	}
 	if round.MemoryPeak > 0 {
-		fmt.Fprintf(b, "  %-16s RSS %s before, %s after, %s at most; disk %s, %.0f B per order when stopped\n", "server",
-			size(round.MemoryBefore), size(round.MemoryAfter), size(round.MemoryPeak), size(round.Disk), round.DiskAtRest)
+		before, stopped := "", ""
+		if round.MemoryBefore > 0 {
+			before = size(round.MemoryBefore) + " before, "
+		}
+		if round.DiskAtRest > 0 {
+			stopped = fmt.Sprintf(", %.0f B per order when stopped", round.DiskAtRest)
+		}
+		fmt.Fprintf(b, "  %-16s RSS %s%s after, %s at most; disk %s%s\n", "server", before,
+			size(round.MemoryAfter), size(round.MemoryPeak), size(round.Disk), stopped)
 	}
 	if round.First10 > 0 {
 		fmt.Fprintf(b, "  %-16s %.0f/s in the first 10 s, %.0f/s in the last: %.2f\n", "endurance",

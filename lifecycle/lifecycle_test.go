@@ -74,7 +74,7 @@ func newShop(t *testing.T, dialect store.Dialect, shards ...string) *shop {
 	noError(t, err)
 	t.Cleanup(func() { noError(t, x.Store.Close()) })
 	offers, err := x.CreateOffers(ctx, []order.Offer{{Shop: 1, Group: "g", SKU: "sku", Title: "offer", Kind: order.Flash, UnitPrice: 100,
-		Currency: "CNY", Total: 10_000, Limit: 50}})
+		Currency: "CNY", Total: 100_000, Limit: 50}})
 	noError(t, err)
 	x.offer, x.p = offers[0], x.Partitions().Of(order.Flash, "g")
 	var ok bool
@@ -211,6 +211,25 @@ func TestExpiry(t *testing.T) {
 		x.start(Options{})
 		x.await(3)
 		if got := x.Lifecycle.Stats(); got.Expired != 50 {
+			x.t.Errorf("counted %+v", got)
+		}
+	})
+}
+
+// TestExpiryOfARush: twenty thousand orders that fall due at once come back by one look, beside one that stays.
+func TestExpiryOfARush(t *testing.T) {
+	onDialects(t, func(x *shop) {
+		n := order.UserID(20_000)
+		if testing.Short() {
+			n = 2000
+		}
+		for from := order.UserID(1); from <= n; from += 500 {
+			x.place(0, 1, "rush", users(from, from+499)...)
+		}
+		x.place(time.Hour, 1, "later", 1)
+		x.start(Options{Tuning{ExpireEvery: time.Minute, GiveBackEvery: time.Minute}})
+		x.await(1)
+		if got := x.Lifecycle.Stats(); got.Expired != int64(n) {
 			x.t.Errorf("counted %+v", got)
 		}
 	})

@@ -23,6 +23,7 @@ type fast struct {
 
 type fastPartition struct {
 	Partition order.Partition  `json:"partition"`
+	Kind      string           `json:"kind"`
 	State     string           `json:"state"`
 	Applied   uint64           `json:"applied"`
 	Logged    uint64           `json:"logged"`
@@ -31,6 +32,11 @@ type fastPartition struct {
 	Backlog   int64            `json:"backlog"`
 	Left      map[string]int64 `json:"left"`
 	Buyers    [][3]any         `json:"buyers"`
+}
+
+// sells tells whether the server sells offers of a kind (sluice serve --kinds).
+func (f *fast) sells(kind string) bool {
+	return slices.ContainsFunc(f.Partitions, func(p fastPartition) bool { return p.Kind == kind })
 }
 
 // moving says what keeps the server from being at rest, or "".

@@ -34,3 +34,17 @@ func TestServerThatIsStuck(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 }
+
+// A server that sells one kind is judged by what it sells, and the report says so.
+func TestServerOfOneKind(t *testing.T) {
+	w := newWorld(t)
+	w.fast["partitions"] = w.fast["partitions"].([]map[string]any)[:1] // the normal one
+	report := w.audit()
+	if !report.Passed() || !strings.Contains(report.Rule(RuleFast).Note, "does not sell") {
+		t.Errorf("%+v", report)
+	}
+	w.partition(0)["left"] = map[string]int{}
+	if report = w.audit(); report.Passed() {
+		t.Error("an offer that it sells is missing, and nobody says so")
+	}
+}

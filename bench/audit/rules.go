@@ -61,7 +61,7 @@ func checkAtRest(c *evidence, f *finding) {
 	f.checked(1)
 	if c.fast == nil {
 		if *c.queue > 0 {
-			f.violation("%d messages in the queue", *c.queue)
+			f.violation("%d messages in the queue: a server that is started stores them; until then units are sold and not in orders", *c.queue)
 		}
 		return
 	}

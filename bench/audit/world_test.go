@@ -159,8 +159,8 @@ func (w *world) fill() {
 		Entry{User: w.alice[0], Key: w.key(w.live), Order: w.live, Units: 2, Code: 200, Sent: 70, Answered: 80},
 	)
 	w.fast = map[string]any{"partitions": []map[string]any{
-		{"partition": 0, "state": "open", "applied": 1, "logged": 1, "left": map[string]int{"9": 7}, "buyers": [][]any{}},
-		{"partition": 1, "state": "open", "applied": 4, "logged": 4, "left": map[string]int{"7": 7, "8": 6},
+		{"partition": 0, "kind": "normal", "state": "open", "applied": 1, "logged": 1, "left": map[string]int{"9": 7}, "buyers": [][]any{}},
+		{"partition": 1, "kind": "flash", "state": "open", "applied": 4, "logged": 4, "left": map[string]int{"7": 7, "8": 6},
 			"buyers": [][]any{{"8", fmt.Sprint(w.alice[0]), 2}, {"8", fmt.Sprint(w.alice[1]), 2}}},
 	}}
 }

@@ -121,6 +121,7 @@ func writePage(path string, report, against *bench.Report) error {
 
 // aim fills in what a running server is reached and audited by.
 func aim(ctx context.Context, s *settings, o *bench.Options) error {
+	o.Target = strings.TrimSuffix(strings.TrimPrefix(o.Target, "http://"), "/") // as it is in curl lines
 	c, _, err := s.load()
 	if err != nil {
 		return err

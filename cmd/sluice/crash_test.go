@@ -165,8 +165,12 @@ func (c *crashes) die(point string) {
 	}
 }
 
+// crowdWait is how long a server that stays may leave open what became of an order.
+const crowdWait = 2 * time.Minute
+
 // crowd lets every buyer buy until the server is gone; or, with last, once more what was not answered.
 func (c *crashes) crowd(s *shop, last bool) {
+	began := time.Now()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: crashBuyers}, Timeout: 30 * time.Second}
 	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
@@ -174,6 +178,10 @@ func (c *crashes) crowd(s *shop, last bool) {
 		wg.Go(func() {
 			token := s.token(b.user)
 			for b.again != nil || !last {
+				if last && time.Since(began) > crowdWait {
+					c.t.Errorf("user %d, key %s: no final answer after %v", b.user, b.again.key, crowdWait)
+					return
+				}
 				if !c.step(s, client, b, token) {
 					return
 				}

@@ -155,7 +155,13 @@ func newOfferList(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			offers, err := c.offers(cmd.Context(), url.Values{"kind": {kind}, "shop_id": {shop}})
+			query := url.Values{}
+			for name, value := range map[string]string{"kind": kind, "shop_id": shop} {
+				if value != "" {
+					query.Set(name, value)
+				}
+			}
+			offers, err := c.offers(cmd.Context(), query)
 			if err != nil {
 				return err
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"sluice/engine/order"
 )
@@ -68,23 +67,39 @@ func (s *Server) rebuild(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	var in struct {
-		Partitions []order.Partition `json:"partitions"`
-	}
-	if strings.TrimSpace(string(b)) != "" {
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&in); err != nil {
-			return 0, nil, invalid(`the body must be empty, for all partitions, or such as {"partitions":[0,1]}`)
-		}
-	}
-	if err := s.program.Rebuild(r.Context(), in.Partitions); err != nil {
+	partitions, err := parsePartitions(b)
+	if err != nil {
 		return 0, nil, err
 	}
-	s.log.Info("rebuild asked for", "partitions", in.Partitions)
+	if err := s.program.Rebuild(r.Context(), partitions); err != nil {
+		return 0, nil, err
+	}
+	s.log.Info("rebuild asked for", "partitions", partitions)
 	answer := map[string]any{"status": "asked"}
-	if len(in.Partitions) > 0 { // otherwise all of them
-		answer["partitions"] = in.Partitions
+	if len(partitions) > 0 { // otherwise all of them
+		answer["partitions"] = partitions
 	}
 	return http.StatusAccepted, answer, nil
+}
+
+// parsePartitions reads the body of a rebuild: nil for all. A null is no partition, least of all the first.
+func parsePartitions(b []byte) (list []order.Partition, err error) {
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil, nil
+	}
+	var in *struct {
+		Partitions *[]*order.Partition `json:"partitions"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	good := d.Decode(&in) == nil && !d.More() && in != nil && in.Partitions != nil && len(*in.Partitions) > 0
+	for i := 0; good && i < len(*in.Partitions); i++ {
+		if p := (*in.Partitions)[i]; p != nil {
+			list = append(list, *p)
+		}
+	}
+	if !good || len(list) < len(*in.Partitions) {
+		return nil, invalid(`the body must be empty, for all partitions, or such as {"partitions":[0,1]}`)
+	}
+	return list, nil
 }

@@ -166,7 +166,7 @@ func (s *Server) table() []route {
 		{"GET /{$}", true, true, console},
 		{"GET /openapi.yaml", true, true, describe},
 		has("POST /ops/offers", p.Offers != nil, s.createOffer),
-		{"POST /ops/offers/batch", p.Offers != nil, false, s.createOffers},
+		{"POST /ops/offers/batch", p.Offers != nil, false, s.none(s.createOffers)},
 		has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer),
 		has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer),
 		has("GET /ops/offers", p.Catalogue != nil, s.listOffers, "kind", "shop_id", "limit", "cursor"),
@@ -181,7 +181,7 @@ func (s *Server) table() []route {
 		has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter),
 		has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter),
 		has("GET /ops/stats", p.Stats != nil, s.stats),
-		{"GET /ops/events", p.Live != nil, false, s.events},
+		{"GET /ops/events", p.Live != nil, false, s.none(s.events)},
 		has("GET /ops/stock", p.Stock != nil, s.stock),
 		has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild),
 		has("GET /ops/config", p.Config != nil, s.config),
@@ -207,16 +207,18 @@ func (s *Server) routes() http.Handler {
 	closed.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	closed.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	closed.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	closed.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.noRoute(closed, w, r) })
+	closed.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.noRoute(w, r, open, closed) })
 	return open
 }
 
 // noRoute answers what no route takes: 405 if one does with another method.
-func (s *Server) noRoute(routes *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request, routes ...*http.ServeMux) {
 	var takes []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
-		if _, pattern := routes.Handler(&http.Request{Method: method, Host: r.Host, URL: r.URL}); pattern != "/" {
-			takes = append(takes, method)
+		for _, mux := range routes {
+			if _, pattern := mux.Handler(&http.Request{Method: method, Host: r.Host, URL: r.URL}); pattern != "/" {
+				takes = append(takes, method)
+			}
 		}
 	}
 	if len(takes) == 0 {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sluice/engine/order"
 	"sluice/gateway/ops"
 	"sluice/persist/store"
@@ -150,7 +152,7 @@ func TestMissingRoutes(t *testing.T) {
 		}
 	}
 	for route, want := range map[string]string{"PUT /ops/offers": "takes POST, not PUT", "GET /ops/offers/1/close": "takes POST, not GET",
-		"POST /ops/offers/1": "takes PATCH, not POST"} {
+		"POST /ops/offers/1": "takes PATCH, not POST", "POST /healthz": "takes GET, not POST", "TRACE /": "takes GET, not TRACE"} {
 		method, path, _ := strings.Cut(route, " ")
 		if status, body := l.ask(method, path, ""); status != 405 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", route, status, body)
@@ -158,11 +160,12 @@ func TestMissingRoutes(t *testing.T) {
 	}
 }
 
-// TestUnknownParameters: a parameter that is not known is refused before anything is done.
+// TestUnknownParameters: a parameter that is not known, empty or there twice is refused before anything is done.
 func TestUnknownParameters(t *testing.T) {
 	t.Parallel()
 	done := false
 	l := start(t, func(p *ops.Program) {
+		p.Live = func() any { done = true; return nil }
 		p.Rebuild = func(context.Context, []order.Partition) error { done = true; return nil }
 		p.Reload = func(bool) (any, error) { done = true; return nil, nil }
 		p.Catalogue = &slowCatalogue{}
@@ -173,6 +176,14 @@ func TestUnknownParameters(t *testing.T) {
 		"POST /ops/rebuild?partitions=77": "?partitions is unknown: this address takes no parameters",
 		"GET /ops/offers?kind=fash":       "kind must be normal or flash",
 		"GET /ops/offers?shop_id=a":       "shop_id must be a positive decimal number",
+		"GET /ops/offers?shop_id=":        "?shop_id is empty",
+		"POST /ops/reload?dry_run=":       "?dry_run is empty",
+		"POST /ops/reload?dry_run":        "?dry_run is empty",
+		"POST /ops/reload?dry_run=0;x=1":  "the query does not read",
+		"POST /ops/offers/batch?limit=1":  "this address takes no parameters",
+		"GET /ops/events?every=5":         "this address takes no parameters",
+
+		"POST /ops/reload?dry_run=0&dry_run=1": "?dry_run is there twice",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		if status, body := l.ask(method, path, ""); status != 400 || !strings.Contains(body, want) {
@@ -184,6 +195,29 @@ func TestUnknownParameters(t *testing.T) {
 	}
 	if status, body := l.ask("POST", "/ops/rebuild", ""); status != 202 || body != `{"status":"asked"}`+"\n" || !done {
 		t.Errorf("rebuild of all: %d %s", status, body)
+	}
+}
+
+// TestPartitionsOfARebuild: what does not name partitions asks for no rebuild, least of all of the first or of all.
+func TestPartitionsOfARebuild(t *testing.T) {
+	t.Parallel()
+	var asked [][]order.Partition
+	l := start(t, func(p *ops.Program) {
+		p.Rebuild = func(_ context.Context, list []order.Partition) error { asked = append(asked, list); return nil }
+	})
+	for _, body := range []string{"null", "{}", "[]", `{"partitions":null}`, `{"partitions":[]}`, `{"partitions":[null]}`, `{"partitions":[1,null]}`,
+		`{"partitions":["1"]}`, `{"partitions":[-1]}`, `{"partitions":[1]}{}`, `{"partition":[1]}`} {
+		if status, answer := l.ask("POST", "/ops/rebuild", body); status != 400 || !strings.Contains(answer, "such as") {
+			t.Errorf("%s: %d %s", body, status, answer)
+		}
+	}
+	for _, body := range []string{" ", `{"partitions":[1,0]}`} {
+		if status, answer := l.ask("POST", "/ops/rebuild", body); status != 202 {
+			t.Errorf("%s: %d %s", body, status, answer)
+		}
+	}
+	if diff := cmp.Diff([][]order.Partition{nil, {1, 0}}, asked); diff != "" {
+		t.Error(diff)
 	}
 }
 

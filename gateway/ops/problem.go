@@ -9,6 +9,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,20 +53,47 @@ func (p *Problem) Error() string {
 // handler answers a request with a status and what becomes its JSON body, or fails with an error.
 type handler func(r *http.Request) (status int, body any, err error)
 
-// only refuses query parameters that h does not read: a misspelt one would be lost silently, and a trial become the deed.
+// only refuses query parameters that h does not read, and those that it cannot read in one way: a misspelt one would be
+// lost silently, and a trial become the deed.
 func only(parameters []string, h handler) handler {
 	return func(r *http.Request) (int, any, error) {
-		for _, name := range slices.Sorted(maps.Keys(r.URL.Query())) {
-			switch {
-			case slices.Contains(parameters, name):
-			case len(parameters) == 0:
-				return 0, nil, invalid("?" + name + " is unknown: this address takes no parameters")
-			default:
-				return 0, nil, invalid("?" + name + " is unknown: this address takes " + strings.Join(parameters, ", "))
-			}
+		if err := unread(r, parameters); err != nil {
+			return 0, nil, err
 		}
 		return h(r)
 	}
+}
+
+// none is only for a route without parameters that writes its answer by itself.
+func (s *Server) none(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := unread(r, nil); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		h(w, r)
+	}
+}
+
+// unread says what of a query would not be read.
+func unread(r *http.Request, parameters []string) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return invalid("the query does not read: " + err.Error())
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch known := slices.Contains(parameters, name); {
+		case !known && len(parameters) == 0:
+			return invalid("?" + name + " is unknown: this address takes no parameters")
+		case !known:
+			return invalid("?" + name + " is unknown: this address takes " + strings.Join(parameters, ", "))
+		case len(query[name]) > 1:
+			return invalid("?" + name + " is there twice")
+		case query[name][0] == "":
+			return invalid("?" + name + " is empty: leave it out, or give it a value")
+		}
+	}
+	return nil
 }
 
 // rawBody is a body that is written as it is.
