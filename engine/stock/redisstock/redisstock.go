@@ -13,8 +13,8 @@
 //
 // NotReady and everything that proves that a script did not begin (stock.NotExecuted) is told apart from everything
 // else, which is unknown: a time-out, a broken connection, an error from inside a script. The driver repeats nothing but
-// what was not executed for want of a loaded script or because the slot is elsewhere (NOSCRIPT, MOVED, ASK); go-redis
-// repeats nothing here.
+// what was not executed for want of a loaded script or because the slot is elsewhere (NOSCRIPT, MOVED); go-redis repeats
+// nothing here.
 //
 // # Concurrency
 //
@@ -49,6 +49,8 @@ type Options struct {
 
 	Password   string           `koanf:"-"`
 	Partitions order.Partitions `koanf:"-"`
+	// Deadline is D, for the check of how long a former master may go on.
+	Deadline time.Duration `koanf:"-"`
 }
 
 // Defaults are the settings of a Stock where nothing else is said.
