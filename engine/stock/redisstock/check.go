@@ -236,15 +236,16 @@ func fields(text string) map[string]string {
 
 // explain says what to do about a connection that cannot be used.
 func explain(err error) error {
-	code, _, _ := strings.Cut(err.Error(), " ")
-	switch {
-	case slices.Contains([]string{"WRONGPASS", "NOAUTH"}, code):
+	text, reply := replyOf(err)
+	switch code(text) {
+	case "WRONGPASS", "NOAUTH":
 		return fmt.Errorf("the user name or the password is wrong: set SLUICE_REDIS_PASSWORD or secrets.redis_password_file, "+
 			"and stock.redisstock.username (%w)", err)
-	case code == "NOPERM":
+	case "NOPERM":
 		return fmt.Errorf("the user may not do what Sluice needs: grant it +@read +@write +@scripting +info +cluster|slots "+
 			"+cluster|info on its keys (%w)", err)
-	case isReply(err):
+	}
+	if reply {
 		return err
 	}
 	return fmt.Errorf("it does not answer; is it running, and is stock.redisstock.addrs right? (%w)", err)

@@ -15,10 +15,13 @@ type notBegun struct{ err error }
 func (e *notBegun) Error() string { return e.err.Error() }
 func (e *notBegun) Unwrap() error { return e.err }
 
-// isReply tells whether err is what a server answered.
-func isReply(err error) bool {
+// replyOf is what a server answered, if err is that.
+func replyOf(err error) (text string, ok bool) {
 	var reply redis.Error
-	return errors.As(err, &reply)
+	if !errors.As(err, &reply) {
+		return "", false
+	}
+	return reply.Error(), true
 }
 
 // refusals begin the answers that a server gives before the first statement of a script (docs/design.md, section 5).
@@ -31,11 +34,10 @@ func notExecuted(err error) bool {
 	if errors.As(err, &before) || dialled(err) || noConnection(err) {
 		return true
 	}
-	if !isReply(err) {
-		return false
-	}
-	text := err.Error()
+	text, reply := replyOf(err)
 	switch {
+	case !reply:
+		return false
 	case strings.Contains(text, "non local key in a cluster node"):
 		return true // every key is read before the first write (lua/fence.lua)
 	case strings.Contains(text, "script: "):
@@ -69,5 +71,6 @@ func elsewhere(err error) bool {
 	if err == nil || noConnection(err) {
 		return false
 	}
-	return !isReply(err) || slices.Contains([]string{"LOADING", "CLUSTERDOWN", "MASTERDOWN"}, code(err.Error()))
+	text, reply := replyOf(err)
+	return !reply || slices.Contains([]string{"LOADING", "CLUSTERDOWN", "MASTERDOWN"}, code(text))
 }

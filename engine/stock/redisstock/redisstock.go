@@ -29,6 +29,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
 	"sluice/engine/order"
 	"sluice/engine/stock"
 )
@@ -106,6 +109,7 @@ func open(o Options, sc *scripts) (*Stock, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	redis.SetLogger(&logging.VoidLogger{}) // it writes to stderr what its errors say too, once per attempt
 	s := &Stock{opts: o, scripts: sc, normal: newServers(&o, o.Addrs)}
 	s.flash = s.normal
 	if len(o.FlashAddrs) > 0 {

@@ -71,7 +71,7 @@ func (s *servers) evalAt(ctx context.Context, addr string, sc *script, c call) (
 	args := make([]any, 0, len(c.args)+4)
 	args = append(append(args, "EVALSHA", sc.sha, 1, c.key), c.args...)
 	reply, err := node.Do(ctx, args...).Slice()
-	if err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
+	if text, _ := replyOf(err); code(text) == "NOSCRIPT" {
 		if err := node.ScriptLoad(ctx, sc.text).Err(); err != nil {
 			return nil, &notBegun{err}
 		}
@@ -82,10 +82,8 @@ func (s *servers) evalAt(ctx context.Context, addr string, sc *script, c call) (
 
 // moved reads from an error where the slot is, if the node that was asked does not have it.
 func moved(err error, from string) (addr string) {
-	if err == nil {
-		return ""
-	}
-	words := strings.Fields(err.Error())
+	text, _ := replyOf(err)
+	words := strings.Fields(text)
 	if len(words) != 3 || words[0] != "MOVED" {
 		return ""
 	}
