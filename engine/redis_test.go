@@ -38,7 +38,15 @@ func newRedisWorld(t *testing.T, o redisstock.Options) *redisWorld {
 	w.stock = &faultyStock{Stock: st}
 	w.startBoth()
 	w.offer = w.world.offer(100_000, 1)
+	w.awaitOffer()
 	return w
+}
+
+// awaitOffer waits until both engines know the offer.
+func (w *redisWorld) awaitOffer() {
+	w.t.Helper()
+	w.await("the offer", func() bool { return w.engines[0].Offer(w.offer.ID) != nil && w.engines[1].Offer(w.offer.ID) != nil })
+	w.offer = w.engine.Offer(w.offer.ID)
 }
 
 // startBoth starts two engines at once, each with its own connections and ids, and waits until both have opened all.
@@ -220,8 +228,7 @@ func TestRedisAdopted(t *testing.T) {
 		check(t, e.Close(context.Background()))
 	}
 	w.startBoth()
-	w.await("the offer", func() bool { return w.engine.Offer(w.offer.ID) != nil })
-	w.offer = w.engine.Offer(w.offer.ID)
+	w.awaitOffer()
 	if n := w.rebuilds(); n != 0 || w.epoch() != epoch {
 		t.Errorf("%d rebuilds, epoch %d after %d", n, w.epoch(), epoch)
 	}

@@ -170,6 +170,10 @@ func (s *servers) judge(ctx context.Context, f *findings, p *peer) {
 	if p.info["maxmemory"] == "0" {
 		f.warn(p.addr, "it has no maxmemory: when memory is short the operating system ends it, where with maxmemory it would refuse")
 	}
+	if p.info["aof_enabled"] == "1" {
+		f.warn(p.addr, "it writes an append-only file, of which nothing is used: after a restart fast stock is always counted anew. "+
+			"appendonly no saves the writing")
+	}
 	s.judgeReplicas(ctx, f, p)
 }
 
