@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -16,6 +17,7 @@ type Front struct {
 	target string
 	open   map[net.Conn]bool
 	closed bool
+	losing atomic.Bool
 	wg     sync.WaitGroup
 }
 
@@ -97,7 +99,23 @@ func (f *Front) serve(from net.Conn) {
 		_, _ = io.Copy(to, from)
 		_ = to.Close()
 	}()
-	_, _ = io.Copy(from, to)
+	_, _ = io.Copy(answers{f, from}, to)
 	_ = from.Close()
 	<-done
+}
+
+// LoseAnswer breaks the next connection on which the server answers: what was asked is done, and nobody hears of it.
+func (f *Front) LoseAnswer() { f.losing.Store(true) }
+
+// answers writes to a client what the server answers.
+type answers struct {
+	f  *Front
+	to net.Conn
+}
+
+func (a answers) Write(b []byte) (int, error) {
+	if a.f.losing.CompareAndSwap(true, false) {
+		return 0, net.ErrClosed
+	}
+	return a.to.Write(b)
 }

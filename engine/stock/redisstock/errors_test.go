@@ -183,3 +183,29 @@ func TestNobodyListens(t *testing.T) {
 	r.begin()
 	r.sell(1)
 }
+
+// TestAnswerLost: what was done and not answered is unknown, and nobody does it again but the caller.
+func TestAnswerLost(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	front := redistest.NewFront(t, server)
+	r := newRig(t, onServer(front.Addr, server.Password))
+	r.begin()
+	r.sell(1)
+	call := r.call()
+	front.LoseAnswer()
+	if _, err := r.st.Reserve(t.Context(), call); err == nil || stock.NotExecuted(err) {
+		t.Errorf("%v, want unknown", err)
+	}
+	st, err := r.st.State(t.Context(), r.p)
+	r.must(err)
+	if st.Reserves != 2 {
+		t.Errorf("%d reserves were executed, want 2", st.Reserves)
+	}
+	r.wantLeft(998, 998)
+	res, err := r.st.Reserve(t.Context(), call)
+	r.must(err)
+	if out := res.Outcomes[0]; out.Code != order.Repeated || out.Order != call.Requests[0].Order || !out.Outboxed {
+		t.Errorf("the repeat gives %+v", out)
+	}
+}
