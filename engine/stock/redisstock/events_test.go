@@ -161,7 +161,7 @@ func reasonsOf(event string) []stock.Why {
 		return []stock.Why{stock.FenceMissing}
 	case "append-only file cut": // wherever it was cut
 		return []stock.Why{stock.FenceMissing, stock.FenceShut, stock.OtherEpoch, stock.OtherIdentity}
-	case "deleted left", "deleted offers", "deleted buyers", "deleted outbox", "deleted idem:*[02468]", "deleted idem:*[13579]":
+	case "deleted left", "deleted offers", "deleted buyers", "deleted outbox", "deleted idem, even", "deleted idem, odd":
 		return []stock.Why{stock.SentinelMissing}
 	}
 	return []stock.Why{stock.OtherIdentity}
