@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,22 +120,17 @@ func (s *servers) discover(ctx context.Context, addr string) (masters []string, 
 	if err != nil {
 		return nil, "", err
 	}
-	slots, err := node.ClusterSlots(ctx).Result()
+	shards, err := node.ClusterShards(ctx).Result()
 	if err != nil {
 		return nil, "", err
 	}
-	for _, slot := range slots {
-		for i, n := range slot.Nodes {
-			host, port, err := net.SplitHostPort(n.Addr)
-			if err != nil {
+	for _, shard := range shards {
+		for _, n := range shard.Nodes {
+			if len(shard.Slots) == 0 {
 				continue
 			}
-			if host == "" { // as in redirect
-				host, _, _ = net.SplitHostPort(addr)
-			}
-			at := net.JoinHostPort(host, port)
-			s.remember(at)
-			if i == 0 && !slices.Contains(masters, at) {
+			at := place(n.Endpoint, strconv.FormatInt(n.Port, 10), addr)
+			if s.remember(at); n.Role == "master" {
 				masters = append(masters, at)
 			}
 		}
@@ -246,8 +239,8 @@ func explain(err error) error {
 		return fmt.Errorf("the user name or the password is wrong: set SLUICE_REDIS_PASSWORD or secrets.redis_password_file, "+
 			"and stock.redisstock.username (%w)", err)
 	case "NOPERM":
-		return fmt.Errorf("the user may not do what Sluice needs: grant it +@read +@write +@scripting +info +cluster|slots "+
-			"+cluster|info on its keys (%w)", err)
+		return fmt.Errorf("the user may not do what Sluice needs: grant it +@read +@write +@scripting +info +time +cluster|info "+
+			"+cluster|shards on its keys (%w)", err)
 	}
 	if reply {
 		return err

@@ -89,3 +89,22 @@ func TestCheckCluster(t *testing.T) {
 	o.Addrs = o.Addrs[:1]
 	o.says(t, "it does not answer")
 }
+
+// A user with the rights that the manual names, and no others, can do all that fast stock needs.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "appendonly no")
+	s.Do("ACL", "SETUSER", "shop", "on", ">"+s.Password, "~sluice:*", "+@read", "+@write", "+@scripting", "+info", "+time")
+	o := onServer(s.Addr, s.Password)
+	o.Username = "shop"
+	o.says(t, "")
+	r := newRig(t, o)
+	r.begin()
+	r.sell(2)
+	r.must(r.st.Confirm(t.Context(), r.p, r.e, []order.BatchID{1}))
+	if !r.begin() {
+		t.Error("not intact")
+	}
+	s.Do("ACL", "SETUSER", "shop", "-info")
+	o.says(t, "the user may not do what Sluice needs")
+}

@@ -91,8 +91,12 @@ func moved(err error, from string) (addr string) {
 	if colon < 0 {
 		return ""
 	}
-	host, port := strings.Trim(words[2][:colon], "[]"), words[2][colon+1:]
-	if host == "" || host == "?" { // the node does not know its own address: it is the one that was asked
+	return place(strings.Trim(words[2][:colon], "[]"), words[2][colon+1:], from)
+}
+
+// place is the address of a node as another one names it. A host that it does not know is its own.
+func place(host, port, from string) string {
+	if host == "" || host == "?" {
 		host, _, _ = net.SplitHostPort(from)
 	}
 	return net.JoinHostPort(host, port)
