@@ -1,7 +1,8 @@
 package redistest
 
 import (
-	"math/rand/v2"
+	"crypto/rand"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -48,16 +49,19 @@ func Events() []Event {
 		{Name: "old append-only file", before: (*Site).keepFiles, happen: (*Site).restoreFiles},
 		{Name: "first replica", happen: func(s *Site) { s.Master.Replica() }},
 		{Name: "replica that misses writes promoted", replica: true, before: func(s *Site) {
+			s.replica.CatchUp(s.Master)
 			s.replica.Do("REPLICAOF", "127.0.0.1", "1") // nobody is there: it keeps what it has and hears no more
 		}, happen: func(s *Site) {
 			s.Master.Kill()
 			s.promote()
 		}},
 		{Name: "roles exchanged", replica: true, happen: func(s *Site) {
+			s.replica.CatchUp(s.Master)
 			s.promote()
 			s.Master.follow(s.replica)
 		}},
 		{Name: "demoted and promoted", replica: true, happen: func(s *Site) {
+			s.replica.CatchUp(s.Master)
 			s.replica.Do("REPLICAOF", "NO", "ONE")
 			s.Master.follow(s.replica)
 			s.Master.Do("REPLICAOF", "NO", "ONE")
@@ -111,6 +115,14 @@ func (s *Site) promote() {
 	s.Front.To(s.replica)
 }
 
+// CatchUp waits until the server, a replica, has everything that its master has now.
+func (s *Server) CatchUp(master *Server) {
+	s.t.Helper()
+	mark := rand.Text()
+	master.Do("SET", "caught up", mark)
+	s.await("what its master has", func() bool { return s.Do("GET", "caught up") == mark })
+}
+
 // follow makes the server a replica of another and waits for its data.
 func (s *Server) follow(master *Server) {
 	s.t.Helper()
@@ -143,7 +155,7 @@ func (s *Site) cutFile() {
 	if err != nil || about.Size() == 0 {
 		t.Fatal("the append-only file is empty", err)
 	}
-	at := rand.Int64N(about.Size())
+	at := mathrand.Int64N(about.Size())
 	t.Logf("%s is cut at byte %d of %d", filepath.Base(file), at, about.Size())
 	if err := os.Truncate(file, at); err != nil {
 		t.Fatal(err)

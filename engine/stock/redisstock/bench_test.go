@@ -17,7 +17,7 @@ import (
 )
 
 // benchmark is a partition that sells one offer without end, on a Redis of its own: with its real clock, without
-// persistence, of which fast stock has no use, and with as many records as a sale leaves behind.
+// persistence, of which fast stock has no use, and with as many records of today and of yesterday as sales leave behind.
 type benchmark struct {
 	b      *testing.B
 	server *redistest.Server
@@ -49,8 +49,22 @@ func newBenchmark(b *testing.B, size int, limit uint32) *benchmark {
 	for bm.next < recordsBefore {
 		bm.reserve()
 	}
+	bm.yesterday()
+	for bm.next < 2*recordsBefore {
+		bm.reserve()
+	}
 	bm.call.Requests = requests(size)
 	return bm
+}
+
+// yesterday makes the records of today those of yesterday, which are looked at too.
+func (bm *benchmark) yesterday() {
+	text, _ := bm.server.Do("HGET", bm.ds.key(0, "fence"), "period").(string)
+	period, err := strconv.Atoi(text)
+	bm.ds.must(err)
+	today := bm.ds.key(0, "idem:"+text)
+	bm.server.Do("RENAME", today, bm.ds.key(0, "idem:"+strconv.Itoa(period-1)))
+	bm.server.Do("HSET", today, sentinel, 1)
 }
 
 // shutAndLoad begins epoch 1 of partition 0.

@@ -34,11 +34,11 @@ type findings struct {
 }
 
 func (f *findings) fault(addr, format string, args ...any) {
-	f.faults = append(f.faults, fmt.Errorf("redis at "+addr+": "+format, args...))
+	f.faults = append(f.faults, fmt.Errorf("redis at %s: %w", addr, fmt.Errorf(format, args...)))
 }
 
 func (f *findings) warn(addr, format string, args ...any) {
-	f.warnings = append(f.warnings, fmt.Sprintf("redis at "+addr+": "+format, args...))
+	f.warnings = append(f.warnings, "redis at "+addr+": "+fmt.Sprintf(format, args...))
 }
 
 func (s *servers) inspect(ctx context.Context, f *findings) {
@@ -51,16 +51,16 @@ func (s *servers) inspect(ctx context.Context, f *findings) {
 		}
 		return
 	}
-	var errs []error
+	none := findings{}
 	for _, addr := range s.places() {
 		info, err := s.info(ctx, addr)
 		if err == nil {
 			s.inspectCluster(ctx, f, &peer{addr, info})
 			return
 		}
-		errs = append(errs, fmt.Errorf("redis at %s: %w", addr, err))
+		none.fault(addr, "%w", err)
 	}
-	f.faults = append(f.faults, errs...)
+	f.faults = append(f.faults, none.faults...)
 }
 
 // inspectCluster judges the masters that one node knows, and learns all nodes: those that were named may be gone one day.
