@@ -40,9 +40,19 @@ const deadline = 2 * time.Second // D in these tests: enough for a busy machine
 // the queue.
 func newWorld(t *testing.T, wrap ...func(queue.Queue) queue.Queue) *world {
 	t.Helper()
+	w := newPath(t, deadline, wrap...)
+	w.mem = memstock.New(memstock.Options{Partitions: w.store.Partitions()})
+	w.stock = &faultyStock{Stock: w.mem}
+	w.start(true)
+	return w
+}
+
+// newPath starts what is behind an engine of acknowledgement deadline d.
+func newPath(t *testing.T, d time.Duration, wrap ...func(queue.Queue) queue.Queue) *world {
+	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	ps := order.Partitions{Normal: 1, Flash: 1}
-	s, err := store.Open(ctx, store.Options{Dialect: store.SQLite, Partitions: ps, Deadline: deadline,
+	s, err := store.Open(ctx, store.Options{Dialect: store.SQLite, Partitions: ps, Deadline: d,
 		Shards: []string{filepath.Join(dir, "shard-0.db"), filepath.Join(dir, "shard-1.db")}})
 	check(t, err)
 	t.Cleanup(func() { _ = s.Close() })
@@ -59,9 +69,6 @@ func newWorld(t *testing.T, wrap ...func(queue.Queue) queue.Queue) *world {
 	w.persist = persist.New(persist.DefaultOptions(), w.queue, s, quiet())
 	check(t, w.persist.Start(ctx))
 	t.Cleanup(func() { _ = w.persist.Close(context.Background()) })
-	w.mem = memstock.New(memstock.Options{Partitions: ps})
-	w.stock = &faultyStock{Stock: w.mem}
-	w.start(true)
 	return w
 }
 
@@ -109,11 +116,15 @@ func (w *world) part() *partition { return w.engine.partitions[w.flash()] }
 
 // place buys one unit and returns a copy of the ticket as it was answered.
 func (w *world) place(o *Offer, user order.UserID, key string) Ticket {
+	return placeOn(w.engine, o, user, key)
+}
+
+func placeOn(e *Engine, o *Offer, user order.UserID, key string) Ticket {
 	t := NewTicket()
 	defer t.Free()
 	t.User, t.Key, t.Fingerprint = user, key, 7
 	t.Lines = append(t.Lines, order.Line{Offer: o.ID, Quantity: 1})
-	w.engine.Place(context.Background(), t)
+	e.Place(context.Background(), t)
 	answered := *t
 	answered.Lines, answered.Record.Items = nil, nil
 	return answered
@@ -186,7 +197,7 @@ func (w *world) agree(o *Offer, sold int64) {
 			last = err.Error()
 			return false
 		}
-		snap, err := w.mem.Snapshot(context.Background(), w.flash(), s.epoch)
+		snap, err := w.stock.Snapshot(context.Background(), w.flash(), s.epoch)
 		if err != nil {
 			last = err.Error()
 			return false

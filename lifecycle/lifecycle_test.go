@@ -227,7 +227,7 @@ func TestExpiryOfARush(t *testing.T) {
 			x.place(0, 1, "rush", users(from, from+499)...)
 		}
 		x.place(time.Hour, 1, "later", 1)
-		x.start(Options{Tuning{ExpireEvery: time.Minute, GiveBackEvery: time.Minute}})
+		x.start(Options{Tuning: Tuning{ExpireEvery: time.Minute, GiveBackEvery: time.Minute}})
 		x.await(1)
 		if got := x.Lifecycle.Stats(); got.Expired != int64(n) {
 			x.t.Errorf("counted %+v", got)

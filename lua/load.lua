@@ -14,6 +14,30 @@ local e, last, lost = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'
 local no = guard(e, 'closed')
 if no then return no end
 if lacks_epoch(e) or (last and not lost and lacks_kept()) then return not_ready('sentinel') end
+
+-- What the last page drops: all that is looked at before the first write, as everything is.
+local at = now()
+local today, gone = math.floor(at / DAY), {}
+local function drop(name)
+  call('EXISTS', name)
+  gone[#gone + 1] = name
+end
+if last and lost then
+  if period then
+    drop(idem(period))
+    drop(idem(period - 1))
+  end
+  drop(outbox)
+  for day = today - 2, today do drop(idem(day)) end -- the first of them if the fence that named it is gone
+end
+if last then
+  for former in string.gmatch(call('HGET', KEYS[1], 'old') or '', '%d+') do
+    if former ~= e then
+      for _, name in ipairs({'left', 'offers', 'buyers'}) do drop(key(former, name)) end
+    end
+  end
+end
+
 local left, about, held = {}, {}, {}
 local behind = 6 + 3 * ARGV[5]
 for i = 6, behind - 1, 3 do
@@ -27,19 +51,12 @@ in_parts('HSET', key(e, 'left'), left)
 if not last then return {1} end
 
 call('HSET', key(e, 'left'), APPLIED, ARGV[4])
-local old = call('HGET', KEYS[1], 'old')
+for _, name in ipairs(gone) do call('UNLINK', name) end
 if lost then
-  local at = now()
-  local today = math.floor(at / DAY)
-  if period then call('UNLINK', idem(period), idem(period - 1)) end
-  call('UNLINK', outbox, idem(today), idem(today - 1))
   call('HSET', outbox, SENTINEL, 1)
   call('HSET', idem(today), SENTINEL, 1)
   call('HSET', idem(today - 1), SENTINEL, 1)
   call('HSET', KEYS[1], 'period', text(today), 'since_epoch', e, 'since_at', text(at), 'since_logged', ARGV[4])
 end
 call('HSET', KEYS[1], 'gate', 'open', 'old', '')
-for former in string.gmatch(old or '', '%d+') do
-  if former ~= e then call('UNLINK', key(former, 'left'), key(former, 'offers'), key(former, 'buyers')) end
-end
 return {1}

@@ -154,7 +154,7 @@ func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *con
 		return memstock.New(memstock.Options{Partitions: c.Engine.Partitions, Now: time.Now}), true, nil
 	}
 	o := d.redisstock
-	o.Partitions, o.Password = c.Engine.Partitions, secrets.RedisPassword
+	o.Partitions, o.Password, o.Deadline = c.Engine.Partitions, secrets.RedisPassword, c.Engine.Deadline
 	redis, err := redisstock.Open(o)
 	if err != nil {
 		return nil, false, err

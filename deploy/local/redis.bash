@@ -3,6 +3,9 @@
 # DIR/redis-cluster/{1..6}. Each server's directory has its redis.conf, log, pid and port; passwords are in no argument.
 # shellcheck shell=bash
 
+# A master that nobody follows any more must have stopped to sell when another begins.
+redis_with_replicas=("min-replicas-to-write 1" "min-replicas-max-lag 10")
+
 redis_up() {
 	redis_password "$1/redis"
 	redis_start "$1/redis" "$1/redis"
@@ -14,13 +17,14 @@ redis_down() { stop redis-server "$1/redis/pid"; }
 redis_replica_up() {
 	local dir=$1/redis-replica port
 	redis_password "$dir"
-	redis_start "$dir" "$dir/1"
+	redis_start "$dir" "$dir/1" "${redis_with_replicas[@]}"
 	port=$(cat "$dir/1/port")
-	redis_start "$dir" "$dir/2" "replicaof 127.0.0.1 $port"
+	redis_start "$dir" "$dir/2" "${redis_with_replicas[@]}" "replicaof 127.0.0.1 $port"
 	# A test may have changed the roles, and the master may have another port now. No change otherwise.
 	redis_ask "$dir" "$dir/1" replicaof no one >/dev/null
 	redis_ask "$dir" "$dir/2" replicaof 127.0.0.1 "$port" >/dev/null
 	redis_wait "$dir" "$dir/2" master_link_status:up info replication || die "the replica does not follow; see $dir/2/log"
+	redis_wait "$dir" "$dir/1" min_slaves_good_slaves:1 info replication || die "the master does not see its replica; see $dir/1/log"
 	set_env "$1/env" SLUICE_TEST_REDIS_REPLICA "$(redis_url "$dir" "$dir/1"),$(redis_url "$dir" "$dir/2")"
 }
 
@@ -34,13 +38,18 @@ redis_cluster_up() {
 		rm -rf "$dir"/{1..6} # what was left half created
 	fi
 	for node in "$dir"/{1..6}; do
-		redis_start "$dir" "$node" "cluster-enabled yes" "cluster-config-file nodes.conf" "cluster-node-timeout 5000"
+		redis_start "$dir" "$node" "${redis_with_replicas[@]}" "cluster-enabled yes" "cluster-config-file nodes.conf" "cluster-node-timeout 15000"
 		urls+=("$(redis_url "$dir" "$node")")
 	done
 	[ -e "$dir/created" ] || redis_cluster_create "$dir"
 	for node in "$dir"/{1..6}; do
 		redis_wait "$dir" "$node" cluster_known_nodes:6 cluster info &&
 			redis_wait "$dir" "$node" cluster_state:ok cluster info || die "the cluster is not whole; see $node/log"
+	done
+	for node in "$dir"/{1..3}; do
+		# After a failover it may be a replica itself.
+		redis_wait "$dir" "$node" min_slaves_good_slaves:1 info replication || redis_wait "$dir" "$node" role:slave info replication ||
+			die "the master does not see its replica; see $node/log"
 	done
 	set_env "$1/env" SLUICE_TEST_REDIS_CLUSTER "$(IFS=, && printf '%s' "${urls[*]}")"
 }

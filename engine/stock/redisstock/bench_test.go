@@ -5,34 +5,66 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/engine/order"
 	"sluice/engine/stock"
+	"sluice/internal/redistest"
 )
 
-// benchmark is a partition that sells one offer without end, on a real Redis with its real clock.
+// benchmark is a partition that sells one offer without end, on a Redis of its own: with its real clock, without
+// persistence, of which fast stock has no use, and with as many records of today and of yesterday as sales leave behind.
 type benchmark struct {
-	b    *testing.B
-	ds   *dataset
-	st   *Stock
-	call stock.ReserveCall
-	next uint64
+	b      *testing.B
+	server *redistest.Server
+	ds     *dataset
+	st     *Stock
+	call   stock.ReserveCall
+	next   uint64
 }
 
+const recordsBefore = 200_000
+
 func newBenchmark(b *testing.B, size int, limit uint32) *benchmark {
-	ds := newDataset(b, single)
+	server := redistest.Start(b, "appendonly no", "maxmemory 0")
+	o := onServer(server.Addr, server.Password)
+	o.Partitions = order.Partitions{Normal: 1, Flash: 1}
+	o.CallTimeout, o.DialTimeout = 10*time.Second, 10*time.Second
+	ds := datasetOf(b, o)
 	ds.sc = newScripts(nil)
-	bm := &benchmark{b: b, ds: ds, st: ds.client().(*Stock)}
+	bm := &benchmark{b: b, server: server, ds: ds, st: ds.client().(*Stock), call: stock.ReserveCall{Epoch: 1}}
 	ds.shutAndLoad(bm.st, &stock.LoadPage{Offers: []stock.LoadOffer{{Offer: 1, Left: 1 << 40, Limit: limit}}, Last: true, Lost: true})
-	bm.call = stock.ReserveCall{Epoch: 1, Requests: make([]stock.Request, size)}
 	record := make([]byte, 300)
-	for i := range bm.call.Requests {
-		bm.call.Requests[i] = stock.Request{Record: record, Lines: []order.Line{{Offer: 1, Quantity: 1}}}
+	requests := func(n int) (list []stock.Request) {
+		for range n {
+			list = append(list, stock.Request{Record: record, Lines: []order.Line{{Offer: 1, Quantity: 1}}})
+		}
+		return list
 	}
+	bm.call.Requests = requests(order.BatchOrdersMax)
+	for bm.next < recordsBefore {
+		bm.reserve()
+	}
+	bm.yesterday()
+	for bm.next < 2*recordsBefore {
+		bm.reserve()
+	}
+	bm.call.Requests = requests(size)
 	return bm
+}
+
+// yesterday makes the records of today those of yesterday, which are looked at too.
+func (bm *benchmark) yesterday() {
+	text, _ := bm.server.Do("HGET", bm.ds.key(0, "fence"), "period").(string)
+	period, err := strconv.Atoi(text)
+	bm.ds.must(err)
+	today := bm.ds.key(0, "idem:"+text)
+	bm.server.Do("RENAME", today, bm.ds.key(0, "idem:"+strconv.Itoa(period-1)))
+	bm.server.Do("HSET", today, sentinel, 1)
 }
 
 // shutAndLoad begins epoch 1 of partition 0.
@@ -81,33 +113,36 @@ func (bm *benchmark) cpu() float64 {
 	return sum
 }
 
-func (bm *benchmark) report(before float64, n int) {
-	bm.b.ReportMetric((bm.cpu()-before)*1e6/float64(n), "redis-us/reservation")
-	bm.b.ReportMetric(float64(n)/bm.b.Elapsed().Seconds(), "reservations/s")
+// report is what calls of the benchmark's size cost.
+func (bm *benchmark) report(b *testing.B, before float64, calls int) {
+	n := float64(calls * len(bm.call.Requests))
+	b.ReportMetric((bm.cpu()-before)*1e6/n, "redis-us/reservation")
+	b.ReportMetric(n/b.Elapsed().Seconds(), "reservations/s")
 }
 
 // BenchmarkReserve is one iteration per reservation, in calls of so many that are all accepted, each with its record of
 // idempotency and 300 bytes of outbox; the batch before is confirmed on the way. "driver" is this package with two
-// calls in flight; "lua" is the same bytes of the same calls, built before, on two bare connections.
+// calls in flight; "lua" is the same bytes of the same calls, built before, on two bare connections to the same server.
 func BenchmarkReserve(b *testing.B) {
 	for _, size := range []int{1, 32, 128, 256, 1000} {
 		for _, limit := range []uint32{0, 1} {
-			name := fmt.Sprintf("%d/limit=%d", size, limit)
-			b.Run("driver/"+name, func(b *testing.B) { benchDriver(b, size, limit) })
-			b.Run("lua/"+name, func(b *testing.B) { benchLua(b, size, limit) })
+			b.Run(fmt.Sprintf("%d/limit=%d", size, limit), func(b *testing.B) {
+				bm := newBenchmark(b, size, limit)
+				b.Run("driver", bm.driver)
+				b.Run("lua", bm.lua)
+			})
 		}
 	}
 }
 
-func benchDriver(b *testing.B, size int, limit uint32) {
-	bm := newBenchmark(b, size, limit)
-	other := &benchmark{b: b, ds: bm.ds, st: bm.st, call: bm.call, next: 1 << 40}
-	other.call.Requests = append([]stock.Request(nil), bm.call.Requests...)
+func (bm *benchmark) driver(b *testing.B) {
+	other := *bm
+	other.call.Requests, other.call.Confirmed, other.next = slices.Clone(bm.call.Requests), nil, bm.next+1<<40
 	bm.reserve() // connections and script
+	calls := max(1, b.N/len(bm.call.Requests)/2)
 	before := bm.cpu()
 	b.ResetTimer()
 	done := make(chan struct{})
-	calls := max(1, b.N/size/2)
 	go func() {
 		defer close(done)
 		for range calls {
@@ -119,14 +154,13 @@ func benchDriver(b *testing.B, size int, limit uint32) {
 	}
 	<-done
 	b.StopTimer()
-	bm.report(before, 2*calls*size)
+	bm.report(b, before, 2*calls)
+	bm.next = other.next
 }
 
-func benchLua(b *testing.B, size int, limit uint32) {
-	bm := newBenchmark(b, size, limit)
-	bm.reserve()
+func (bm *benchmark) lua(b *testing.B) {
 	var wires [2][][]byte
-	calls := max(1, b.N/size/2)
+	calls := max(1, b.N/len(bm.call.Requests)/2)
 	for w := range wires {
 		for range calls {
 			bm.fill()
@@ -146,7 +180,7 @@ func benchLua(b *testing.B, size int, limit uint32) {
 	bm.send(wires[0])
 	<-done
 	b.StopTimer()
-	bm.report(before, 2*calls*size)
+	bm.report(b, before, 2*calls)
 }
 
 // wire is a call of reserve.lua as it is sent.

@@ -1,9 +1,9 @@
 package redisstock
 
 import (
-	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -15,10 +15,13 @@ type notBegun struct{ err error }
 func (e *notBegun) Error() string { return e.err.Error() }
 func (e *notBegun) Unwrap() error { return e.err }
 
-// isReply tells whether err is what a server answered.
-func isReply(err error) bool {
+// replyOf is what a server answered, if err is that.
+func replyOf(err error) (text string, ok bool) {
 	var reply redis.Error
-	return errors.As(err, &reply)
+	if !errors.As(err, &reply) {
+		return "", false
+	}
+	return reply.Error(), true
 }
 
 // refusals begin the answers that a server gives before the first statement of a script (docs/design.md, section 5).
@@ -28,27 +31,46 @@ var refusals = []string{"NOSCRIPT", "OOM", "LOADING", "READONLY", "MASTERDOWN", 
 // notExecuted tells whether err proves that the script had no effect.
 func notExecuted(err error) bool {
 	var before *notBegun
-	var dial *net.OpError
+	if errors.As(err, &before) || dialled(err) || noConnection(err) {
+		return true
+	}
+	text, reply := replyOf(err)
 	switch {
-	case errors.As(err, &before), errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
-		return true
-	case errors.As(err, &dial) && dial.Op == "dial" && !errors.Is(err, context.Canceled):
-		return true
-	case !isReply(err):
+	case !reply:
+		return false
+	case strings.Contains(text, "non local key in a cluster node"):
+		return true // every key is read before the first write (lua/fence.lua)
+	case strings.Contains(text, "script: "):
+		return false // from inside a script, which may have written
+	case strings.HasPrefix(text, "ERR max number of clients"):
+		return true // the connection was refused, whatever it was about to ask
+	}
+	return slices.Contains(refusals, code(text))
+}
+
+// code is the first word of an answer.
+func code(text string) string {
+	word, _, _ := strings.Cut(text, " ")
+	return word
+}
+
+// dialled tells an error of making a connection.
+func dialled(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// noConnection tells whether all connections to the server were in use for too long.
+func noConnection(err error) bool {
+	return errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted)
+}
+
+// elsewhere tells whether another node of a cluster may know better who has the slot: the one that was asked is gone,
+// does not answer, or is on its way up or down.
+func elsewhere(err error) bool {
+	if err == nil || noConnection(err) {
 		return false
 	}
-	text := err.Error()
-	if strings.Contains(text, "non local key in a cluster node") {
-		return true // every key is read before the first write (lua/fence.lua)
-	}
-	if strings.Contains(text, "script: ") {
-		return false // from inside a script, which may have written
-	}
-	code, _, _ := strings.Cut(text, " ")
-	for _, r := range refusals {
-		if code == r {
-			return true
-		}
-	}
-	return false
+	text, reply := replyOf(err)
+	return !reply || slices.Contains([]string{"LOADING", "CLUSTERDOWN", "MASTERDOWN"}, code(text))
 }

@@ -13,8 +13,8 @@
 //
 // NotReady and everything that proves that a script did not begin (stock.NotExecuted) is told apart from everything
 // else, which is unknown: a time-out, a broken connection, an error from inside a script. The driver repeats nothing but
-// what was not executed for want of a loaded script or because the slot is elsewhere (NOSCRIPT, MOVED, ASK); go-redis
-// repeats nothing here.
+// what was not executed for want of a loaded script or because the slot is elsewhere (NOSCRIPT, MOVED); go-redis repeats
+// nothing here.
 //
 // # Concurrency
 //
@@ -28,6 +28,9 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"sluice/engine/order"
 	"sluice/engine/stock"
@@ -49,6 +52,8 @@ type Options struct {
 
 	Password   string           `koanf:"-"`
 	Partitions order.Partitions `koanf:"-"`
+	// Deadline is D, for the check of how long a former master may go on.
+	Deadline time.Duration `koanf:"-"`
 }
 
 // Defaults are the settings of a Stock where nothing else is said.
@@ -104,6 +109,7 @@ func open(o Options, sc *scripts) (*Stock, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	redis.SetLogger(&logging.VoidLogger{}) // it writes to stderr what its errors say too, once per attempt
 	s := &Stock{opts: o, scripts: sc, normal: newServers(&o, o.Addrs)}
 	s.flash = s.normal
 	if len(o.FlashAddrs) > 0 {

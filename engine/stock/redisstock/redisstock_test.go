@@ -6,6 +6,17 @@ import (
 	"sluice/engine/stock/stocktest"
 )
 
-func TestStock(t *testing.T)            { stocktest.Run(t, harness(single)) }
-func TestStockWithReplica(t *testing.T) { stocktest.Run(t, harness(withReplica)) }
-func TestStockOnCluster(t *testing.T)   { stocktest.Run(t, harness(cluster)) }
+// The suite on every deployment. The comparison with the rules is at its length on one server; what a replica or a
+// cluster adds is not in the decisions.
+func TestStock(t *testing.T)            { runSuite(t, single, 1_000_000) }
+func TestStockWithReplica(t *testing.T) { runSuite(t, withReplica, 100_000) }
+func TestStockOnCluster(t *testing.T)   { runSuite(t, cluster, 100_000) }
+
+func runSuite(t *testing.T, d deployment, requests int) {
+	t.Parallel()
+	h := harness(d)
+	if h.Requests = requests; testing.Short() {
+		h.Requests = 20_000
+	}
+	stocktest.Run(t, h)
+}

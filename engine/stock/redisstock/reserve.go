@@ -45,8 +45,9 @@ func (s *Stock) Reserve(ctx context.Context, call *stock.ReserveCall) (*stock.Re
 }
 
 func (a *reserveArgs) build(call *stock.ReserveCall) error {
-	a.keys, a.ids, a.shape, a.sizes, a.records = a.keys[:0], a.ids[:0], a.shape[:0], a.sizes[:0], a.records[:0]
-	a.named = a.named[:0]
+	a.keys, a.ids, a.shape, a.sizes, a.named = a.keys[:0], a.ids[:0], a.shape[:0], a.sizes[:0], a.named[:0]
+	a.records = appendEntryHead(a.records[:0], call.Epoch)
+	head := len(a.records)
 	clear(a.places)
 	lines := 0
 	for i := range call.Requests {
@@ -67,8 +68,8 @@ func (a *reserveArgs) build(call *stock.ReserveCall) error {
 		a.sizes = binary.BigEndian.AppendUint32(a.sizes, uint32(len(r.Record)))
 		a.records = append(a.records, r.Record...)
 	}
-	if len(call.Requests) > order.BatchOrdersMax || lines > order.BatchLinesMax || len(a.records) > order.BatchBytesMax {
-		return fmt.Errorf("%d requests with %d lines and %d bytes are more than one call takes", len(call.Requests), lines, len(a.records))
+	if size := len(a.records) - head; len(call.Requests) > order.BatchOrdersMax || lines > order.BatchLinesMax || size > order.BatchBytesMax {
+		return fmt.Errorf("%d requests with %d lines and %d bytes are more than one call takes", len(call.Requests), lines, size)
 	}
 	a.confirmed = appendBatches(a.confirmed[:0], call.Confirmed)
 	a.args = append(a.args[:0], epochText(call.Epoch), a.keys, a.ids, a.shape, a.sizes, a.records, a.confirmed)
@@ -137,6 +138,11 @@ func (r *reader) repeated(out *stock.Outcome) {
 
 func appendKey(b []byte, user order.UserID, key uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, uint64(user)), key)
+}
+
+// appendEntryHead appends what an outbox entry has in front of its records.
+func appendEntryHead(b []byte, e order.Epoch) []byte {
+	return append(strconv.AppendUint(b, uint64(e), 10), ':')
 }
 
 func appendBatches(b []byte, batches []order.BatchID) []byte {

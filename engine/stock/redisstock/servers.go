@@ -13,13 +13,17 @@ import (
 )
 
 // servers are one Redis, or the nodes of one Redis Cluster. Who has a partition is learned from the nodes: whoever does
-// not have it says who does (MOVED), or who has it for the moment (ASK). go-redis' own cluster client is not used: it
-// would repeat calls that timed out.
+// not have it says who does (MOVED). go-redis' own cluster client is not used: it would repeat calls that timed out.
+//
+// A slot that is on its way to another node (ASK, TRYAGAIN) is waited for and not followed: the fence names the node that
+// it comes from, so nothing could be sold there; and a rebuild that opened there before the slot has arrived would have
+// the old hashes put beside its own, or over them.
 type servers struct {
 	options *Options
-	seeds   []string
 
 	mu     sync.Mutex
+	seeds  []string                 // those of the configuration, then what was learned
+	named  int                      // how many are of the configuration
 	nodes  map[string]*redis.Client // by address
 	owners map[string]string        // key of the fence -> address
 	next   int                      // the seed to ask next
@@ -27,37 +31,30 @@ type servers struct {
 }
 
 func newServers(o *Options, seeds []string) *servers {
-	return &servers{options: o, seeds: seeds, nodes: map[string]*redis.Client{}, owners: map[string]string{}}
+	return &servers{options: o, seeds: slices.Clone(seeds), named: len(seeds), nodes: map[string]*redis.Client{}, owners: map[string]string{}}
 }
 
-// hopsMax bounds how often one call follows MOVED and ASK, each of which proves that it was not executed.
-const hopsMax = 4
+const (
+	hopsMax    = 4   // how often one call follows MOVED, which proves that it was not executed
+	learnedMax = 100 // addresses kept beside those of the configuration; a node that moves has a new one each time
+)
 
 // eval runs a script with the fence key and args.
 func (s *servers) eval(ctx context.Context, sc *script, key string, args []any) ([]any, error) {
 	addr := s.owner(key)
 	for hop := 0; ; hop++ {
-		reply, err := s.evalAt(ctx, target{addr: addr}, sc, call{key, args})
-		moved, to := redirect(err, addr)
-		if moved == "ASK" && hop < hopsMax {
-			reply, err = s.evalAt(ctx, target{addr: to, asking: true}, sc, call{key, args})
-			moved, to = redirect(err, to)
-		}
+		reply, err := s.evalAt(ctx, addr, sc, call{key, args})
+		to := moved(err, addr)
 		switch {
-		case moved == "MOVED" && hop < hopsMax:
+		case to != "" && hop < hopsMax:
 			s.learn(key, to)
 			addr = to
 			continue
-		case err != nil && !isReply(err):
-			s.forget(key, addr) // it may be gone: the next call asks another node
+		case to == "" && elsewhere(err):
+			s.forget(key, addr)
 		}
 		return reply, err
 	}
-}
-
-type target struct {
-	addr   string
-	asking bool // the slot is on its way there
 }
 
 type call struct {
@@ -66,54 +63,43 @@ type call struct {
 }
 
 // evalAt runs a script on one node, which learns it first if it does not know it.
-func (s *servers) evalAt(ctx context.Context, at target, sc *script, c call) ([]any, error) {
-	node, err := s.node(at.addr)
+func (s *servers) evalAt(ctx context.Context, addr string, sc *script, c call) ([]any, error) {
+	node, err := s.node(addr)
 	if err != nil {
 		return nil, err
 	}
-	reply, err := evalsha(ctx, node, at.asking, sc, c)
-	if err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
+	args := make([]any, 0, len(c.args)+4)
+	args = append(append(args, "EVALSHA", sc.sha, 1, c.key), c.args...)
+	reply, err := node.Do(ctx, args...).Slice()
+	if text, _ := replyOf(err); code(text) == "NOSCRIPT" {
 		if err := node.ScriptLoad(ctx, sc.text).Err(); err != nil {
 			return nil, &notBegun{err}
 		}
-		reply, err = evalsha(ctx, node, at.asking, sc, c)
+		reply, err = node.Do(ctx, args...).Slice()
 	}
 	return reply, err
 }
 
-func evalsha(ctx context.Context, node *redis.Client, asking bool, sc *script, c call) ([]any, error) {
-	args := make([]any, 0, len(c.args)+4)
-	args = append(append(args, "EVALSHA", sc.sha, 1, c.key), c.args...)
-	if !asking {
-		return node.Do(ctx, args...).Slice()
+// moved reads from an error where the slot is, if the node that was asked does not have it.
+func moved(err error, from string) (addr string) {
+	text, _ := replyOf(err)
+	words := strings.Fields(text)
+	if len(words) != 3 || words[0] != "MOVED" {
+		return ""
 	}
-	pipe := node.Pipeline()
-	pipe.Do(ctx, "ASKING")
-	cmd := pipe.Do(ctx, args...)
-	_, err := pipe.Exec(ctx)
-	if cmd.Err() == nil && err != nil {
-		return nil, err
+	colon := strings.LastIndexByte(words[2], ':') // an address of IPv6 comes without brackets
+	if colon < 0 {
+		return ""
 	}
-	return cmd.Slice()
+	return place(strings.Trim(words[2][:colon], "[]"), words[2][colon+1:], from)
 }
 
-// redirect reads where an error sends a call.
-func redirect(err error, from string) (how, addr string) {
-	if err == nil {
-		return "", ""
-	}
-	words := strings.Fields(err.Error())
-	if len(words) != 3 || words[0] != "MOVED" && words[0] != "ASK" {
-		return "", ""
-	}
-	host, port, err := net.SplitHostPort(words[2])
-	if err != nil {
-		return "", ""
-	}
-	if host == "" { // the node does not know its own address: it is the one that was asked
+// place is the address of a node as another one names it. A host that it does not know is its own.
+func place(host, port, from string) string {
+	if host == "" || host == "?" {
 		host, _, _ = net.SplitHostPort(from)
 	}
-	return words[0], net.JoinHostPort(host, port)
+	return net.JoinHostPort(host, port)
 }
 
 func (s *servers) owner(key string) string {
@@ -128,12 +114,29 @@ func (s *servers) owner(key string) string {
 }
 
 func (s *servers) learn(key, addr string) {
+	s.remember(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owners[key] = addr
-	if !slices.Contains(s.seeds, addr) { // the nodes that were named may all be gone one day
-		s.seeds = append(slices.Clone(s.seeds), addr)
+}
+
+// remember keeps the address of a node: those that were named may all be gone one day.
+func (s *servers) remember(addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.seeds, addr) {
+		if len(s.seeds) == s.named+learnedMax {
+			s.seeds = slices.Delete(s.seeds, s.named, s.named+1)
+		}
+		s.seeds = append(s.seeds, addr)
 	}
+}
+
+// places are the addresses of all servers that are known.
+func (s *servers) places() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.seeds)
 }
 
 // forget lets the next call ask another node about key, if addr is still thought to be its owner.
@@ -160,12 +163,13 @@ func (s *servers) node(addr string) (*redis.Client, error) {
 	return n, nil
 }
 
-// client are the options of the connections to one server. Nothing is repeated there.
+// client are the options of the connections to one server. Nothing is repeated there. A call ends with its context's
+// deadline, which every call has; its connection is then closed, so that no later call reads the late answer.
 func (o *Options) client(addr string) *redis.Options {
 	return &redis.Options{
 		Addr: addr, Username: o.Username, Password: o.Password, Protocol: 2,
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
-		ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true, // the context of every call has a deadline
+		ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
 		PoolSize: o.PoolSize, PoolTimeout: o.DialTimeout, WriteBufferSize: 256 << 10, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}

@@ -77,9 +77,11 @@ var clockScripts = newScripts(func(fence string) string {
 	return changed
 })
 
-func newDataset(t testing.TB, d deployment) *dataset {
-	ds := &dataset{t: t, opts: d.options(t), sc: clockScripts}
-	if d.cluster {
+func newDataset(t testing.TB, d deployment) *dataset { return datasetOf(t, d.options(t)) }
+
+func datasetOf(t testing.TB, o Options) *dataset {
+	ds := &dataset{t: t, opts: o, sc: clockScripts}
+	if o.Cluster {
 		ds.raw = redis.NewClusterClient(&redis.ClusterOptions{Addrs: ds.opts.Addrs, Password: ds.opts.Password})
 	} else {
 		ds.raw = redis.NewClient(&redis.Options{Addr: ds.opts.Addrs[0], Password: ds.opts.Password})
