@@ -72,20 +72,21 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 		return nil, err
 	}
 	r.quietBefore(ctx, round)
-	if r.o.Profile != "" && rate > 0 {
-		defer r.startProfile(ctx, s)()
-	}
+	profile := r.startProfile(ctx, s, rate > 0)
 	before := cpu(s.pid())
 	w := startWatch(ctx, s.ops, 0)
 	flash, normal, err := r.both(ctx, s.gateway, rate, sale, ordinary)
 	if err != nil {
 		w.settle(ctx, base, false)
-		return nil, err
+		return nil, errors.Join(err, profile(nil))
 	}
 	want := base + int64(flash.counts.Accepted+normal.counts.Accepted)
 	last := w.settle(ctx, want, flash.exact && normal.exact)
 	round.CPU = (cpu(s.pid()) - before) * 1e6 / float64(max(1, flash.counts.Answered+normal.counts.Answered))
 	r.quietAfter(round)
+	if err := profile(round); err != nil {
+		return nil, err
+	}
 	round.fill(flash, last.stored-base, last.at)
 	round.Series.watched(w, flash.start.Add(flash.first), last.at)
 	round.Ordinary.Sent, round.Ordinary.Answer = normal.counts, normal.answer

@@ -20,11 +20,12 @@ const (
 	Browse  = "browse"  // people: the offer's page, an order, polls until it is stored, the list, a cancel
 	Retry   = "retry"   // storms of repeated keys: one order per key
 	Ceiling = "ceiling" // the bare server alone
+	Compare = "compare" // flash, batch, the bare server and a naive one in turn, on the same databases and Redis
 )
 
 // Scenarios lists them.
 func Scenarios() []string {
-	return []string{Flash, Batch, Normal, Mixed, Browse, SoldOut, Retry, Ceiling}
+	return []string{Flash, Batch, Normal, Mixed, Browse, SoldOut, Retry, Ceiling, Compare}
 }
 
 // Generators of load.
@@ -52,6 +53,8 @@ type Options struct {
 	Program string
 	Args    []string
 	Dir     string // under which data directories are made and removed; empty: that of temporary files
+	// Deployment is where the child processes keep what is not in their directories; nil: nothing.
+	Deployment Deployment
 
 	Orders      int           // requests of a round; 0: 100,000, or what Duration needs
 	Duration    time.Duration // ends the sending; 0: when Orders are sent
@@ -101,7 +104,7 @@ func (o *Options) defaults() {
 	if len(o.Connections) == 0 {
 		o.Connections = []int{256}
 	}
-	if o.Scenario != Batch {
+	if o.Scenario != Batch && o.Scenario != Compare {
 		o.Lines = 0
 	} else if o.Lines == 0 {
 		o.Lines = 500
@@ -171,6 +174,9 @@ func (o *Options) Validate() error {
 		check(n >= 0, "numbers must not be negative")
 	}
 	check(o.Scenario != Mixed || o.Target == "", "mixed needs servers of its own: it sets their limits")
+	check(o.Scenario != Compare || o.Target == "" && o.Deployment != nil,
+		"compare needs a configuration with MySQL shards and Redis, on which it runs servers of its own: deploy/local/up DIR mariadb redis, then -c DIR/distributed.yaml")
+	check(o.Scenario != Compare || o.Generator != Wrk && len(o.Connections) < 2 && len(o.Limits) < 2, "compare compares one number of connections and one limit, with its own generator")
 	check(!o.Minute || o.Scenario == Flash || o.Scenario == Batch, "a minute is measured by flash and batch only")
 	check(o.Lines >= 0 && o.Lines <= 1000, "lines must be 1 to 1000")
 	return errors.Join(errs...)
