@@ -253,7 +253,7 @@ func (r *runner) quietAfter(round *Round) {
 
 // profileSecondsMax is how long a server is profiled from the beginning of the load, at most: a profile cannot be ended
 // early, and most of a round's time would be spent waiting for it.
-const profileSecondsMax = 10
+const profileSecondsMax = 20
 
 // startProfile profiles the server, if this is the round in which it is to be done. The function returned waits until
 // that is done, and divides the server's CPU time of the round by it; nil: there is none.
@@ -261,7 +261,7 @@ func (r *runner) startProfile(ctx context.Context, s *server, first bool) func(*
 	if !first || r.o.Profile == "" && r.o.Scenario != Compare {
 		return func(*Round) error { return nil }
 	}
-	seconds := min(max(r.o.Orders/50_000, 1), profileSecondsMax)
+	seconds := min(max(r.o.Orders/20_000, 1), profileSecondsMax)
 	type result struct {
 		profile []byte
 		err     error
