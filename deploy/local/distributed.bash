@@ -4,7 +4,7 @@
 # distributed_yaml DIR: writes DIR/distributed.yaml and the secrets that it names, unless MariaDB is down.
 distributed_yaml() {
 	running "$1/mariadb/pid" mariadbd || return 0
-	local port new stock= secrets
+	local port new stock= flights=1 secrets
 	port=$(cat "$1/mariadb/port")
 	new=$(umask 077 && mktemp "$1/distributed.yaml.XXXXXX")
 	(umask 077 && mkdir -p "$1/secrets" && cat "$1/mariadb/password" >"$1/secrets/store_password")
@@ -13,10 +13,13 @@ distributed_yaml() {
 		(umask 077 && cat "$1/redis/password" >"$1/secrets/redis_password")
 		secrets+=$'\n'"  redis_password_file: \"$1/secrets/redis_password\""
 		stock=$(distributed_stock "$(cat "$1/redis/port")")
+		flights=2 # while one batch is on its way to Redis and back, the next one gathers
 	fi
 	cat >"$new" <<-YAML
 		# Written by deploy/local/up, which writes it anew each time.
 		data_dir: "$1/data"
+		engine:
+		  in_flight: $flights
 		store:
 		  dialect: mysql
 		  shards:
