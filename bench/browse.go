@@ -81,7 +81,7 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	}
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
-	profile := r.startProfile(ctx, s, true)
+	profile := r.startProfile(ctx, s, r.o.Profile)
 	before := cpu(s.pid())
 	w := startWatch(ctx, s.ops, 0)
 	v := newVisitors(s.gateway, connections, reqs)

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,15 +20,17 @@ const batchConnections = 8
 // itself.
 func (r *runner) compare(ctx context.Context) error {
 	connections, limit := r.o.Connections[0], r.o.Limits[0]
-	for _, c := range []Case{
+	r.report.Cases = []Case{
 		{Name: fmt.Sprintf("naive, %d connections", connections), Connections: connections},
 		{Name: fmt.Sprintf("one order per request, %d connections", connections), Connections: connections},
 		{Name: fmt.Sprintf("%d orders per request, %d connections", r.o.Lines, batchConnections), Connections: batchConnections},
-	} {
-		r.report.Cases = append(r.report.Cases, c)
 	}
 	for n := range r.o.Rounds {
-		one, err := r.sale(ctx, saleOptions{connections: connections, limit: limit, first: n == 0})
+		profile, other := "", ""
+		if n == 0 {
+			profile, other = cmp.Or(r.o.Profile, unkept), unkept
+		}
+		one, err := r.sale(ctx, saleOptions{connections: connections, limit: limit, profile: profile})
 		if err != nil {
 			return fmt.Errorf("one order per request: %w", err)
 		}
@@ -35,7 +38,7 @@ func (r *runner) compare(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("naive: %w", err)
 		}
-		batch, err := r.sale(ctx, saleOptions{connections: batchConnections, limit: limit, lines: r.o.Lines, first: n == 0, alone: true})
+		batch, err := r.sale(ctx, saleOptions{connections: batchConnections, limit: limit, lines: r.o.Lines, profile: other, alone: true})
 		if err != nil {
 			return fmt.Errorf("batch endpoint: %w", err)
 		}

@@ -22,7 +22,10 @@ func (r *runner) flash(ctx context.Context) error {
 	for n := range r.o.Rounds {
 		for i, c := range cases {
 			limit := r.o.Limits[i%len(r.o.Limits)]
-			so := saleOptions{connections: c.Connections, limit: limit, lines: r.o.Lines, rate: r.o.Rate, first: n+i == 0}
+			so := saleOptions{connections: c.Connections, limit: limit, lines: r.o.Lines, rate: r.o.Rate}
+			if n+i == 0 {
+				so.profile = r.o.Profile
+			}
 			round, err := r.sale(ctx, so)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.Name, err)
@@ -69,9 +72,9 @@ type saleOptions struct {
 	connections, limit int
 	lines              int // orders of one request; 0: one, not through the batch endpoint
 	rate               float64
-	first              bool // the round that is profiled
-	carts              bool // ordinary orders instead of a sale
-	alone              bool // not followed by the bare server
+	profile            string // file for a CPU profile of the server; empty: none, unkept: only to divide its CPU time by
+	carts              bool   // ordinary orders instead of a sale
+	alone              bool   // not followed by the bare server
 }
 
 // sale is one round.
@@ -149,7 +152,7 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 		return err
 	}
 	r.quietBefore(ctx, round)
-	profile := r.startProfile(ctx, s, so.first)
+	profile := r.startProfile(ctx, s, so.profile)
 	used := r.startMeter(process{name: "sluice", pid: s.pid()})
 	w := startWatch(ctx, s.ops, reqs.Offer())
 	var waiting *records
@@ -251,41 +254,34 @@ func (r *runner) quietAfter(round *Round) {
 	round.Quiet = round.Quiet && lost < quietAfter
 }
 
-// profileSecondsMax is how long a server is profiled from the beginning of the load, at most: a profile cannot be ended
-// early, and most of a round's time would be spent waiting for it.
+// profileSecondsMax is how long a server is profiled from the beginning of the load, at most. A profile cannot be ended
+// early.
 const profileSecondsMax = 20
 
-// startProfile profiles the server, if this is the round in which it is to be done. The function returned waits until
-// that is done, and divides the server's CPU time of the round by it; nil: there is none.
-func (r *runner) startProfile(ctx context.Context, s *server, first bool) func(*Round) error {
-	if !first || r.o.Profile == "" && r.o.Scenario != Compare {
+// unkept is the file of a profile that is not kept.
+const unkept = "-"
+
+// startProfile profiles the server, if there is a file for it. The function returned waits until that is done, and
+// divides the server's CPU time of the round by it; nil: there is none.
+func (r *runner) startProfile(ctx context.Context, s *server, file string) func(*Round) error {
+	if file == "" {
 		return func(*Round) error { return nil }
 	}
-	seconds := min(max(r.o.Orders/20_000, 1), profileSecondsMax)
-	type result struct {
-		profile []byte
-		err     error
-	}
-	done := make(chan result, 1)
+	var profile []byte
+	done := make(chan error, 1)
 	go func() {
-		b, err := s.ops.profile(ctx, seconds)
-		done <- result{b, err}
+		var err error
+		profile, err = s.ops.profile(ctx, min(max(r.o.Orders/20_000, 1), profileSecondsMax))
+		done <- err
 	}()
 	return func(round *Round) error {
-		res := <-done
-		if res.err != nil || round == nil {
-			return res.err
+		err := <-done
+		if err == nil && file != unkept {
+			err = os.WriteFile(file, profile, 0o644)
 		}
-		if r.o.Profile != "" {
-			if err := os.WriteFile(r.o.Profile, res.profile, 0o644); err != nil {
-				return err
-			}
+		if err == nil && round != nil && len(round.Processes) > 1 {
+			round.Processes[1].Stages, err = stagesOf(profile, round.Processes[1].CPU)
 		}
-		if len(round.Processes) < 2 {
-			return nil
-		}
-		var err error
-		round.Processes[1].Stages, err = stagesOf(res.profile, round.Processes[1].CPU)
 		return err
 	}
 }

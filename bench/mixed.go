@@ -72,7 +72,11 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 		return nil, err
 	}
 	r.quietBefore(ctx, round)
-	profile := r.startProfile(ctx, s, rate > 0)
+	file := ""
+	if rate > 0 {
+		file = r.o.Profile
+	}
+	profile := r.startProfile(ctx, s, file)
 	before := cpu(s.pid())
 	w := startWatch(ctx, s.ops, 0)
 	flash, normal, err := r.both(ctx, s.gateway, rate, sale, ordinary)

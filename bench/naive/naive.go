@@ -29,9 +29,14 @@ type Options struct {
 	// The one offer: how many units are on sale, and how many of them a user may have; 0: no limit.
 	Units int64
 	Limit int
-	// Connections to Redis, and to each shard; 0: what was found to be fastest, 64 and 32.
-	RedisConnections, ShardConnections int
 }
+
+// Connections to Redis, and to each shard. With fewer of them requests wait for each other, and fewer rows share a write to
+// the disk.
+const (
+	redisConnections = 256
+	shardConnections = 64
+)
 
 // Offer is the id of the one offer that is sold.
 const Offer order.OfferID = 1
@@ -112,10 +117,10 @@ func open(o *Options) (*server, error) {
 	}
 	r := o.Redis
 	// A call that timed out may have been executed: it is not repeated behind our back.
-	r.MaxRetries, r.PoolSize, r.DisableIdentity = -1, orElse(o.RedisConnections, 64), true
+	r.MaxRetries, r.PoolSize, r.DisableIdentity = -1, redisConnections, true
 	s.redis = redis.NewClient(&r)
 	for _, place := range o.Shards {
-		db, err := openShard(place, orElse(o.ShardConnections, 32))
+		db, err := openShard(place)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -124,7 +129,7 @@ func open(o *Options) (*server, error) {
 	return s, nil
 }
 
-func openShard(place string, connections int) (*sql.DB, error) {
+func openShard(place string) (*sql.DB, error) {
 	cfg, err := mysql.ParseDSN(place)
 	if err != nil {
 		return nil, errors.New("naive: a data source name does not parse") // it may hold a password
@@ -135,16 +140,9 @@ func openShard(place string, connections int) (*sql.DB, error) {
 		return nil, err
 	}
 	db := sql.OpenDB(connector)
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
+	db.SetMaxOpenConns(shardConnections)
+	db.SetMaxIdleConns(shardConnections)
 	return db, nil
-}
-
-func orElse(v, otherwise int) int {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }
 
 func (s *server) close() error {
