@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"sluice/bench/audit"
@@ -63,15 +64,18 @@ type Options struct {
 	RateShare   float64       // flash: after the rounds, one more at this share of the stored rate; 0: none
 	Connections []int         // a case for each; default 256, of Batch 8
 	Lines       int           // Batch: orders of one request; default 500
-	Limits      []int         // per-user limits, a case for each; default 0, none
-	Users       int           // distinct users; 0: as many as orders
-	Units       int64         // on sale; 0: enough for every order
-	Rounds      int           // of every case; default 1
-	Copies      int           // retry: how often each key is sent; default 10
-	Keyless     bool          // flash: without idempotency keys
-	Details     int           // bytes of an order's details; default 200
-	Minute      bool          // flash: a minute at the maximum, its last 10 s against its first
-	Seed        uint64        // of users and keys; 0: by the clock
+	// NaiveConnections are the naive server's connections to each shard; of several numbers the fastest in each round counts.
+	// Default 8.
+	NaiveConnections []int
+	Limits           []int  // per-user limits, a case for each; default 0, none
+	Users            int    // distinct users; 0: as many as orders
+	Units            int64  // on sale; 0: enough for every order
+	Rounds           int    // of every case; default 1
+	Copies           int    // retry: how often each key is sent; default 10
+	Keyless          bool   // flash: without idempotency keys
+	Details          int    // bytes of an order's details; default 200
+	Minute           bool   // flash: a minute at the maximum, its last 10 s against its first
+	Seed             uint64 // of users and keys; 0: by the clock
 
 	Generator string        // Own or Wrk
 	Patience  time.Duration // how long to wait for a quiet machine before each run; default 40 s, negative: do not look
@@ -108,6 +112,9 @@ func (o *Options) defaults() {
 		o.Lines = 0
 	} else if o.Lines == 0 {
 		o.Lines = 500
+	}
+	if len(o.NaiveConnections) == 0 {
+		o.NaiveConnections = []int{8}
 	}
 	if len(o.Limits) == 0 {
 		o.Limits = []int{0}
@@ -170,8 +177,11 @@ func (o *Options) Validate() error {
 		"a target needs its ops listener and token, to create offers, its JWT secret, to sign buyers' tokens, and its service token")
 	check(o.Orders >= 0 && o.Users >= 0 && o.Units >= 0 && o.Rounds >= 0 && o.Copies >= 0 && o.Rate >= 0 && o.Cap >= 0,
 		"numbers must not be negative")
-	for _, n := range append(append([]int{}, o.Connections...), o.Limits...) {
+	for _, n := range slices.Concat(o.Connections, o.Limits) {
 		check(n >= 0, "numbers must not be negative")
+	}
+	for _, n := range o.NaiveConnections {
+		check(n >= 1, "the naive server needs a connection")
 	}
 	check(o.Scenario != Mixed || o.Target == "", "mixed needs servers of its own: it sets their limits")
 	check(o.Scenario != Compare || o.Target == "" && o.Deployment != nil,

@@ -29,14 +29,12 @@ type Options struct {
 	// The one offer: how many units are on sale, and how many of them a user may have; 0: no limit.
 	Units int64
 	Limit int
+	// Connections to each shard, 1 at least: with few of them requests wait for each other, with many the server's threads do.
+	Connections int
 }
 
-// Connections to Redis, and to each shard. With fewer of them requests wait for each other, and fewer rows share a write to
-// the disk.
-const (
-	redisConnections = 256
-	shardConnections = 64
-)
+// redisConnections bounds the connections to Redis; more gain nothing.
+const redisConnections = 64
 
 // Offer is the id of the one offer that is sold.
 const Offer order.OfferID = 1
@@ -105,8 +103,8 @@ func gatewayOptions(o *Options) gateway.Options {
 
 // open connects to nothing yet.
 func open(o *Options) (*server, error) {
-	if len(o.JWTSecret) < 32 || len(o.Shards) == 0 || o.Redis.Addr == "" || o.Units < 0 || o.Limit < 0 {
-		return nil, errors.New("naive: it needs a secret of 32 bytes, shards, a Redis, and units and a limit that are not negative")
+	if len(o.JWTSecret) < 32 || len(o.Shards) == 0 || o.Redis.Addr == "" || o.Units < 0 || o.Limit < 0 || o.Connections < 1 {
+		return nil, errors.New("naive: it needs a secret of 32 bytes, shards, connections to them, a Redis, and units and a limit that are not negative")
 	}
 	s := &server{o: o, ids: order.NewIDs(nil), log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	s.ids.Lease(1, 0, order.MilliOf(time.Now().AddDate(10, 0, 0)))
@@ -120,7 +118,7 @@ func open(o *Options) (*server, error) {
 	r.MaxRetries, r.PoolSize, r.DisableIdentity = -1, redisConnections, true
 	s.redis = redis.NewClient(&r)
 	for _, place := range o.Shards {
-		db, err := openShard(place)
+		db, err := openShard(place, o.Connections)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -129,7 +127,7 @@ func open(o *Options) (*server, error) {
 	return s, nil
 }
 
-func openShard(place string) (*sql.DB, error) {
+func openShard(place string, connections int) (*sql.DB, error) {
 	cfg, err := mysql.ParseDSN(place)
 	if err != nil {
 		return nil, errors.New("naive: a data source name does not parse") // it may hold a password
@@ -140,8 +138,8 @@ func openShard(place string) (*sql.DB, error) {
 		return nil, err
 	}
 	db := sql.OpenDB(connector)
-	db.SetMaxOpenConns(shardConnections)
-	db.SetMaxIdleConns(shardConnections)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
 	return db, nil
 }
 

@@ -38,7 +38,7 @@ func options(t *testing.T) Options {
 	if err != nil {
 		t.Fatal("SLUICE_TEST_REDIS is no Redis URL")
 	}
-	o := Options{Listen: "127.0.0.1:0", JWTSecret: secret, Name: "test-" + strings.ToLower(rand.Text()), Units: 50,
+	o := Options{Listen: "127.0.0.1:0", JWTSecret: secret, Name: "test-" + strings.ToLower(rand.Text()), Units: 50, Connections: 4,
 		Redis: redis.Options{Addr: r.Addr, Username: r.Username, Password: r.Password}}
 	dsn, err := mysql.ParseDSN(place)
 	if err != nil {

@@ -53,6 +53,7 @@ func newBench(s *settings) *cobra.Command {
 	flags.Float64Var(&o.Cap, "cap", 0, "mixed: orders per second of the sale that the server lets through (default 3000)")
 	flags.Float64Var(&o.RateShare, "rate-share", 0, "flash, batch: one more round at this share of the stored rate")
 	flags.IntSliceVar(&o.Connections, "connections", nil, "connections; a case for each (default 256, of batch 8)")
+	flags.IntSliceVar(&o.NaiveConnections, "naive-connections", []int{8}, "compare: the naive server's connections to each shard; of several numbers the fastest counts")
 	flags.IntSliceVar(&o.Limits, "limit", nil, "per-user limits; a case for each (default 0, none)")
 	flags.IntVar(&o.Lines, "lines", 500, "batch, compare: orders of one request")
 	flags.IntVar(&o.Users, "users", 0, "distinct users (default: as many as orders)")

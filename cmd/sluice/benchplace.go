@@ -259,5 +259,5 @@ func serveNaive(cmd *cobra.Command, s *settings, f *benchFlags, o *bench.Options
 	}
 	tuneRuntime(&c.Runtime)
 	return naive.Serve(cmd.Context(), naive.Options{Listen: f.listen, JWTSecret: secrets.JWT, Shards: places, Name: d.redisstock.Name,
-		Redis: b.redis(d.redisstock.Addrs[0]), Units: o.Units, Limit: limit}, cmd.OutOrStdout())
+		Redis: b.redis(d.redisstock.Addrs[0]), Units: o.Units, Limit: limit, Connections: o.NaiveConnections[0]}, cmd.OutOrStdout())
 }
