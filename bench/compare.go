@@ -12,7 +12,7 @@ import (
 	"sluice/bench/naive"
 )
 
-// batchConnections are those of a sale through the batch endpoint, unless another number is asked for.
+// batchConnections are those of a sale through the batch endpoint; of batch by default.
 const batchConnections = 8
 
 // compare runs in turn, on the same databases and the same Redis: a sale with one order per request, the same bytes on

@@ -115,7 +115,7 @@ func (o *outside) command(dir string, args ...string) *exec.Cmd {
 // process seen, and nothing left behind.
 func TestCompare(t *testing.T) {
 	o := newOutside(t)
-	cmd := o.command(t.TempDir(), "compare", "--orders", "1500", "--connections", "16", "--lines", "100", "--limit", "1")
+	cmd := o.command(t.TempDir(), "compare", "--orders", "4000", "--connections", "16", "--lines", "100", "--limit", "1")
 	said := &bytes.Buffer{}
 	cmd.Stderr = said
 	out, err := cmd.Output()
@@ -131,13 +131,14 @@ func TestCompare(t *testing.T) {
 	}
 	for i, c := range report.Cases {
 		round := c.Rounds[0]
-		if round.Sent.Accepted != 1500 || round.Stored < 1500 || round.Verdict != passed || round.Share <= 0 || (c.Times > 0) != (i > 0) {
+		if round.Sent.Accepted != 4000 || round.Stored < 4000 || round.Verdict != passed || round.Share <= 0 || (c.Times > 0) != (i > 0) {
 			t.Errorf("%s: %+v", c.Name, round)
 		}
 		var names []string
 		for _, p := range round.Processes {
 			names = append(names, p.Name)
-			if p.CPU <= 0 && i < 2 || p.Name == "sluice" && len(p.Stages) == 0 { // a batch's Redis may use less than a tick
+			// A batch's few calls may take less than a tick of Redis, and than a sample of the server.
+			if i < 2 && (p.CPU <= 0 || p.Name == "sluice" && len(p.Stages) == 0) {
 				t.Errorf("%s: %+v", c.Name, p)
 			}
 		}
@@ -165,8 +166,11 @@ func TestInterrupted(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for len(o.left()) < 4 { // two databases, and keys
-		time.Sleep(50 * time.Millisecond)
+	for deadline := time.Now().Add(time.Minute); len(o.left()) < 4; time.Sleep(50 * time.Millisecond) { // two databases, and keys
+		if time.Now().After(deadline) {
+			_ = cmd.Process.Kill()
+			t.Fatalf("after a minute there is %v", o.left())
+		}
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

@@ -103,7 +103,7 @@ func (o *Options) defaults() {
 		o.Orders = int(perSecond * o.Duration.Seconds())
 	}
 	if len(o.Connections) == 0 && o.Scenario == Batch {
-		o.Connections = []int{8}
+		o.Connections = []int{batchConnections}
 	}
 	if len(o.Connections) == 0 {
 		o.Connections = []int{256}

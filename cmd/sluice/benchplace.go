@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
@@ -47,8 +48,13 @@ func (s *settings) deployment() (bench.Deployment, error) {
 func (b *benchDeployment) onMySQL() bool { return b.config.Store.Dialect == store.MySQL }
 func (b *benchDeployment) onRedis() bool { return b.config.Stock.Driver == "redisstock" }
 
+// placeWait bounds the making of a place. Nothing ends it earlier: what was made must be known.
+const placeWait = time.Minute
+
 // Place makes databases whose names begin like those of the configured shards, and a name in Redis.
 func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), placeWait)
+	defer cancel()
 	var random [5]byte
 	_, _ = rand.Read(random[:]) // never fails: the program is ended instead
 	tag := "bench_" + hex.EncodeToString(random[:])
