@@ -36,6 +36,7 @@ else
 	./bin/sluice bench flash --minute
 	./bin/sluice bench retry --orders 200000
 	go test ./cmd/sluice -run '^$$' -bench BenchmarkStart -benchtime 5x
+	go test ./cmd/sluice -run '^$$' -bench BenchmarkRebuild -benchtime 5x
 	go test ./engine/stock/memstock -run '^$$' -bench IdemMemory -benchtime 1x
 endif
 

@@ -28,8 +28,14 @@ import (
 //go:embed embedded.yaml
 var embedded []byte
 
+//go:embed distributed.yaml
+var distributed []byte
+
 // Embedded is the default configuration as a commented YAML file.
 func Embedded() []byte { return slices.Clone(embedded) }
+
+// Distributed is a commented configuration for Redis and MySQL shards, as a YAML file to be changed.
+func Distributed() []byte { return slices.Clone(distributed) }
 
 // Config is a whole configuration. It is read-only once loaded.
 type Config struct {

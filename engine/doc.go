@@ -13,6 +13,9 @@
 //	v                           |           v
 //	open -- NotReady, newer epoch in `part`, wanted >= epoch, fence shut by another engine --> recover
 //
+// Several engines may keep the same partition. Those that lose a rebuild wait for its owner and adopt what it opens, or
+// begin anew when its claim has run out.
+//
 // Rebuilding is the only way that stock comes into fast stock; start and crash are the same code.
 //
 // # One batch, and where the process may die

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"sluice/engine/order"
 	"sluice/engine/stock"
@@ -20,6 +21,10 @@ type driftLook struct {
 // lookForDrift compares fast stock with the home shard at rest: no reserve and no row of the log since the last look,
 // outbox and queue empty. A difference is counted, told, and healed by a rebuild.
 func (p *partition) lookForDrift(ctx context.Context, s *session, part *store.Part) {
+	if !p.e.opts.Leader.Leads(ctx, fmt.Sprintf("drift-%d", p.number), 3*p.e.tuning().DriftEvery) {
+		p.drift = driftLook{} // another engine compares: once for all of them
+		return
+	}
 	st, err := p.e.stock.State(ctx, p.number)
 	if err != nil || !st.Ready || st.Fence.Epoch != s.epoch {
 		return // the next call of the session finds out
@@ -43,7 +48,7 @@ func (p *partition) lookForDrift(ctx context.Context, s *session, part *store.Pa
 		p.e.stats.drift.Add(1)
 		p.e.log.Error("fast stock and the home shard disagree at rest: rebuilding", "partition", p.number,
 			"epoch", s.epoch, "differences", differs)
-		p.force.Store(true)
+		raise(&p.distrust, uint64(s.epoch))
 		p.shut(s)
 	default:
 		p.drift.checked = true

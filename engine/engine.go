@@ -12,6 +12,7 @@ import (
 	"sluice/engine/order"
 	"sluice/engine/queue"
 	"sluice/engine/stock"
+	"sluice/internal/leader"
 	"sluice/persist/store"
 )
 
@@ -46,6 +47,9 @@ type Engine struct {
 // New returns an engine that does nothing until Start. It does not own what it is given: the caller closes stock, queue
 // and store after Close. Options are validated by who loads them.
 func New(o Options, st stock.Stock, q queue.Queue, s *store.Store, ids *order.IDs, log *slog.Logger) *Engine {
+	if o.Leader == nil {
+		o.Leader = leader.Alone{}
+	}
 	e := &Engine{opts: o, stock: st, queue: q, store: s, ids: ids, log: log, looks: make([]chan look, s.Shards()),
 		ordersOfKeys: s.OrdersOfKeys, closed: make(chan struct{})}
 	for shard := range e.looks {

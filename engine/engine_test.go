@@ -188,7 +188,9 @@ func TestRepeatPublishesFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	o := w.offer(5, 0)
-	w.engine.tuned.Load().RelayAfter = time.Hour // the relay must not help
+	tuning := *w.engine.tuning()
+	tuning.RelayAfter = time.Hour // the relay must not help
+	check(t, w.engine.Tune(tuning))
 	w.queue.onPublish(func(*order.Message) error { return errPlanted })
 	first := w.place(o, 1, "a")
 	w.wantVerdict(first, Unknown)

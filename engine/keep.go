@@ -55,7 +55,7 @@ func (p *partition) tend(ctx context.Context, now time.Time) {
 		p.shut(s)
 		return
 	case part.Wanted >= s.epoch, now.Sub(s.since.Time()) > p.e.tuning().RebuildEvery:
-		p.force.Store(true)
+		raise(&p.distrust, uint64(s.epoch))
 		p.shut(s)
 		return
 	}
@@ -102,13 +102,28 @@ func (p *partition) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the state of partition %d: %w", p.number, err)
 	}
-	if st.Ready && !p.force.Load() && part.Epoch != 0 && st.Fence.Epoch == part.Epoch && part.Wanted < part.Epoch {
+	trusted := uint64(st.Fence.Epoch) > p.distrust.Load()
+	if st.Ready && trusted && part.Epoch != 0 && st.Fence.Epoch == part.Epoch && part.Wanted < part.Epoch {
 		return p.begin(ctx, &st)
 	}
 	if !p.e.opts.Exclusive && part.BusyUntil > now {
+		p.awaitOther(ctx, part, time.Duration(part.BusyUntil-now)*time.Millisecond)
 		return nil
 	}
 	return p.rebuild(ctx, part)
+}
+
+// awaitOther waits for the engine that rebuilds the partition, whose claim lasts for so long yet: until the followed row
+// says that it has ended, or nobody has renewed it.
+func (p *partition) awaitOther(ctx context.Context, busy *store.Part, lasts time.Duration) {
+	for until := time.Now().Add(lasts); time.Now().Before(until) && ctx.Err() == nil; sleep(ctx, recoverWait) {
+		part := p.part.Load()
+		if part.Epoch != busy.Epoch || part.BusyUntil == 0 {
+			return
+		}
+		until = until.Add(time.Duration(part.BusyUntil-busy.BusyUntil) * time.Millisecond)
+		busy = part
+	}
 }
 
 // begin opens a session on a ready fast stock.

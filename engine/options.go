@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/engine/order"
+	"sluice/internal/leader"
 	"sluice/internal/tracing"
 )
 
@@ -27,6 +28,11 @@ type Options struct {
 	Room func() error
 	// Tracer writes what happened to batches; nil: tracing is off.
 	Tracer *tracing.Tracer
+	// Leader saves engines the work that another one does already: a rebuild, the look for drift. nil: there is no other.
+	Leader leader.Leader
+	// Passed, if not nil, is called when a step of a rebuild has taken effect ("begin", "close", "drain", "barrier",
+	// "count", "load"), and before each renewal of its claim ("renew"): tests let an engine sleep there.
+	Passed func(p order.Partition, step string)
 	Tuning Tuning
 }
 

@@ -30,11 +30,11 @@ type partition struct {
 	confirmedMu sync.Mutex
 	confirmed   []order.BatchID
 
-	traffic  atomic.Int64 // messages published
-	unwell   atomic.Bool  // the last publish failed
-	stale    atomic.Bool  // the queue is older than MaxQueueAge
-	force    atomic.Bool  // the next recovery must rebuild
-	queueAge atomic.Int64 // nanoseconds
+	traffic  atomic.Int64  // messages published
+	unwell   atomic.Bool   // the last publish failed
+	stale    atomic.Bool   // the queue is older than MaxQueueAge
+	distrust atomic.Uint64 // the epoch that must be replaced, and all before it: none is adopted
+	queueAge atomic.Int64  // nanoseconds
 	part     atomic.Pointer[store.Part]
 
 	// Of the keeper alone.
@@ -66,7 +66,7 @@ func (p *partition) suspect(s *session, err error) {
 	var notReady *stock.NotReady
 	if errors.As(err, &notReady) {
 		if notReady.Why == stock.OfferMissing {
-			p.force.Store(true)
+			raise(&p.distrust, uint64(s.epoch))
 		}
 		p.shut(s)
 	}

@@ -17,9 +17,10 @@ import (
 
 const (
 	renewEvery   = time.Second
+	rebuildLead  = 2 * time.Second // of the lock; from its first step on the row says who rebuilds
 	barrierEvery = 3 * time.Second // the barrier is published again until it was seen
-	loadOffers   = 1_000           // offers of one page of a load
-	loadBuyers   = 5_000           // buyers of one page
+	loadOffers   = 1_000           // offers of one page of a load: a millisecond or two of Redis, for which
+	loadBuyers   = 1_000           // all partitions wait; and buyers of one
 	againFirst   = 5 * time.Millisecond
 	againLast    = 500 * time.Millisecond
 )
@@ -31,6 +32,10 @@ var errGaveUp = errors.New("the rebuild gave up")
 // that it does to fast stock happens under a fence that only this rebuild can have shut, so it may die or sleep at any
 // place, and any number of rebuilds may run against each other.
 func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
+	if !p.e.opts.Leader.Leads(ctx, p.rebuildJob(), rebuildLead) {
+		return nil // another engine does it, or tries: the rows say so from its first step
+	}
+	defer p.e.opts.Leader.Leave(context.WithoutCancel(ctx), p.rebuildJob())
 	e, ok, err := p.e.store.BeginRebuild(ctx, p.number, seen.Epoch, p.e.opts.Exclusive)
 	if err != nil || !ok {
 		return err
@@ -39,11 +44,11 @@ func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
 	started := time.Now()
 	ctx, stop := p.renewing(ctx, e)
 	defer stop()
+	p.passed("begin")
 	st, err := p.bring(ctx, e)
 	if err != nil {
 		return fmt.Errorf("rebuild partition %d to epoch %d: %w", p.number, e, err)
 	}
-	p.force.Store(false)
 	p.e.log.Info("partition rebuilt", "partition", p.number, "epoch", e, "took", time.Since(started).Round(time.Millisecond))
 	return p.begin(ctx, st)
 }
@@ -54,7 +59,7 @@ func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, err
 	if err != nil {
 		return nil, err
 	}
-	crash.At("close")
+	p.passed("close")
 	if intact {
 		err = p.relayAll(ctx, e)
 	} else if p.sold || !p.e.opts.Exclusive {
@@ -64,9 +69,11 @@ func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, err
 	if err != nil {
 		return nil, err
 	}
+	p.passed("drain")
 	if err := p.awaitBarrier(ctx, e); err != nil {
 		return nil, err
 	}
+	p.passed("barrier")
 	var count *store.Count
 	err = p.insist(ctx, "lower totals", func() error { return p.e.store.LowerTotals(ctx, p.number, e) })
 	if err == nil {
@@ -78,17 +85,31 @@ func (p *partition) bring(ctx context.Context, e order.Epoch) (*stock.State, err
 	if err != nil {
 		return nil, err
 	}
-	crash.At("count")
+	p.passed("count")
 	if err := p.load(ctx, e, count, !intact); err != nil {
 		return nil, err
 	}
-	crash.At("load")
+	p.passed("load")
 	st, err := p.e.stock.State(ctx, p.number)
 	if err == nil && (!st.Ready || st.Fence.Epoch != e) {
 		err = fmt.Errorf("%w: the fence changed after the load", errGaveUp)
 	}
 	return &st, err
 }
+
+// passed is called when a step has taken effect.
+func (p *partition) passed(step string) {
+	crash.At(step)
+	p.tell(step)
+}
+
+func (p *partition) tell(step string) {
+	if p.e.opts.Passed != nil {
+		p.e.opts.Passed(p.number, step)
+	}
+}
+
+func (p *partition) rebuildJob() string { return fmt.Sprintf("rebuild-%d", p.number) }
 
 // insist does f again, after a pause, when it fails for a reason that may pass: whoever begins anew finds a shut fence
 // and must take fast stock for lost. It ends with ctx, which ends when a later rebuild has begun, and with whatever
@@ -154,6 +175,7 @@ func (p *partition) renewing(ctx context.Context, e order.Epoch) (context.Contex
 			if sleep(ctx, renewEvery); ctx.Err() != nil {
 				return
 			}
+			p.tell("renew")
 			if ok, err := p.e.store.RenewRebuild(ctx, p.number, e); err == nil && !ok {
 				cancel(fmt.Errorf("%w: a later one has begun", errGaveUp))
 			}

@@ -66,11 +66,14 @@ func newWorld(t *testing.T, wrap ...func(queue.Queue) queue.Queue) *world {
 }
 
 // start starts an engine. exclusive is that of a process start; false makes every loss wait D.
-func (w *world) start(exclusive bool) {
+func (w *world) start(exclusive bool, change ...func(*Options)) {
 	w.t.Helper()
 	o := DefaultOptions()
 	o.Partitions, o.Deadline, o.Exclusive = w.store.Partitions(), deadline, exclusive
 	o.Tuning.RelayAfter = time.Second
+	for _, f := range change {
+		f(&o)
+	}
 	e := New(o, w.stock, w.queue, w.store, w.ids, slog.New(slog.NewTextHandler(w.told, nil)))
 	check(w.t, e.Start(w.t.Context()))
 	w.t.Cleanup(func() { _ = e.Close(context.Background()) })

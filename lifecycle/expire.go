@@ -1,9 +1,27 @@
 package lifecycle
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"time"
+)
 
-// expire expires every order of a user shard whose time to pay is over.
-func (l *Lifecycle) expire(ctx context.Context, shard int) error {
+// expireLead is how long a process that stopped looking for unpaid orders keeps others from it.
+const expireLead = 5 * time.Second
+
+func expireJob(shard int) string { return fmt.Sprintf("expire-%d", shard) }
+
+// expire expires every order of a user shard whose time to pay is over, unless another process looks for them. Whoever
+// fails leaves it to another one.
+func (l *Lifecycle) expire(ctx context.Context, shard int) (err error) {
+	if !l.leader.Leads(ctx, expireJob(shard), expireLead+l.tuning().ExpireEvery) {
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			l.leader.Leave(context.WithoutCancel(ctx), expireJob(shard))
+		}
+	}()
 	for ctx.Err() == nil {
 		n, err := l.expireSome(ctx, shard)
 		if err != nil {

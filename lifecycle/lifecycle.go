@@ -9,11 +9,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/leader"
 	"sluice/persist/store"
 )
 
 // Options are fixed for the life of a Lifecycle.
 type Options struct {
+	// Leader lets one process look for the unpaid orders of a shard, of several that would. nil: there is no other.
+	Leader leader.Leader
 	Tuning Tuning
 }
 
@@ -49,11 +52,12 @@ const (
 
 // Lifecycle is the life of stored orders. It is safe for concurrent use.
 type Lifecycle struct {
-	tuned atomic.Pointer[Tuning] // without zero values
-	store *store.Store
-	log   *slog.Logger
-	kicks []chan struct{} // per user shard: something is due, or the tuning has changed
-	looks []chan struct{} // per user shard: the tuning has changed, look for unpaid orders
+	tuned  atomic.Pointer[Tuning] // without zero values
+	leader leader.Leader
+	store  *store.Store
+	log    *slog.Logger
+	kicks  []chan struct{} // per user shard: something is due, or the tuning has changed
+	looks  []chan struct{} // per user shard: the tuning has changed, look for unpaid orders
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -80,7 +84,10 @@ type Stats struct {
 
 // New returns a Lifecycle whose goroutines do nothing until Start. It does not own the store.
 func New(o Options, s *store.Store, log *slog.Logger) *Lifecycle {
-	l := &Lifecycle{store: s, log: log, kicks: make([]chan struct{}, s.Shards()), looks: make([]chan struct{}, s.Shards())}
+	if o.Leader == nil {
+		o.Leader = leader.Alone{}
+	}
+	l := &Lifecycle{leader: o.Leader, store: s, log: log, kicks: make([]chan struct{}, s.Shards()), looks: make([]chan struct{}, s.Shards())}
 	l.tuned.Store(o.Tuning.filled())
 	for i := range l.kicks {
 		l.kicks[i], l.looks[i] = make(chan struct{}, 1), make(chan struct{}, 1)
@@ -124,7 +131,10 @@ func (l *Lifecycle) Start(ctx context.Context) error {
 			every: func() time.Duration { return l.tuning().ExpireEvery }, step: l.expire}
 		mover := loop{name: "give units back", shard: shard, kick: l.kicks[shard], failures: &l.count.giveBackFailures,
 			every: func() time.Duration { return l.tuning().GiveBackEvery }, step: l.giveBack}
-		l.running.Go(func() { l.run(ctx, expiry) })
+		l.running.Go(func() {
+			l.run(ctx, expiry)
+			l.leader.Leave(context.WithoutCancel(ctx), expireJob(shard))
+		})
 		l.running.Go(func() { l.run(ctx, mover) })
 	}
 	return nil

@@ -167,7 +167,7 @@ func users(from, to order.UserID) (list []order.UserID) {
 func TestCancel(t *testing.T) {
 	onDialects(t, func(x *shop) {
 		ctx := context.Background()
-		x.start(Options{Tuning{GiveBackEvery: time.Minute, ExpireEvery: time.Minute}}) // only the kick moves anything
+		x.start(Options{Tuning: Tuning{GiveBackEvery: time.Minute, ExpireEvery: time.Minute}}) // only the kick moves anything
 		ids := x.place(time.Hour, 2, "k", 1, 2, 3)
 		repeat := x.place(time.Hour, 2, "k", 3)[0]
 		expired := x.place(0, 1, "e", 4)[0]
@@ -221,7 +221,7 @@ func TestCloseStopsAndResumes(t *testing.T) {
 	onDialects(t, func(x *shop) {
 		x.place(0, 1, "soon", users(1, 400)...)
 		for range 10 {
-			l := New(Options{Tuning{ExpireEvery: time.Millisecond, GiveBackEvery: time.Millisecond}}, x.Store, slog.New(slog.DiscardHandler))
+			l := New(Options{Tuning: Tuning{ExpireEvery: time.Millisecond, GiveBackEvery: time.Millisecond}}, x.Store, slog.New(slog.DiscardHandler))
 			noError(x.t, l.Start(context.Background()))
 			noError(x.t, l.Close(context.Background()))
 		}
@@ -262,8 +262,8 @@ func TestCloseWaits(t *testing.T) {
 // TestTwoAtOnce lets two lifecycles do the same.
 func TestTwoAtOnce(t *testing.T) {
 	onDialects(t, func(x *shop) {
-		x.start(Options{Tuning{ExpireEvery: time.Millisecond, GiveBackEvery: time.Millisecond}})
-		x.start(Options{Tuning{ExpireEvery: time.Millisecond, GiveBackEvery: time.Millisecond}})
+		x.start(Options{Tuning: Tuning{ExpireEvery: time.Millisecond, GiveBackEvery: time.Millisecond}})
+		x.start(Options{Tuning: Tuning{ExpireEvery: time.Millisecond, GiveBackEvery: time.Millisecond}})
 		for i := range order.UserID(5) {
 			x.place(0, 1, "", users(i*100+1, i*100+100)...)
 		}
@@ -305,7 +305,7 @@ func TestOneBadGiveBackHoldsUpNothing(t *testing.T) {
 func TestOptions(t *testing.T) {
 	var none Options
 	noError(t, none.Validate())
-	bad := Options{Tuning{ExpireEvery: -1, CallTimeout: time.Hour}}
+	bad := Options{Tuning: Tuning{ExpireEvery: -1, CallTimeout: time.Hour}}
 	err := bad.Validate()
 	if err == nil || !strings.Contains(err.Error(), "expire_every") || !strings.Contains(err.Error(), "call_timeout") {
 		t.Errorf("options out of bounds: %v", err)

@@ -41,7 +41,7 @@ func expireEveryFollows(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	x := newShop(t, store.SQLite, filepath.Join(dir, "shard-0.db"), filepath.Join(dir, "shard-1.db"))
-	x.start(Options{slow})
+	x.start(Options{Tuning: slow})
 	x.tune(slow)
 	x.place(0, 1, "a", users(1, 20)...)
 	<-time.After(2 * time.Second)
@@ -62,7 +62,7 @@ func expireEveryFollows(t *testing.T) {
 func giveBackEveryFollows(t *testing.T) {
 	t.Parallel()
 	x := newShop(t, store.SQLite, filepath.Join(t.TempDir(), "shard-0.db"))
-	x.start(Options{slow})
+	x.start(Options{Tuning: slow})
 	x.tune(slow)
 	expire := func(key string) { // as another process does: nobody announces it
 		t.Helper()
@@ -86,7 +86,7 @@ func callTimeoutFollows(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "shard-0.db")
 	x := newShop(t, store.SQLite, path)
-	x.start(Options{slow})
+	x.start(Options{Tuning: slow})
 	x.tune(slow)
 	db, err := sql.Open("sqlite", path)
 	noError(t, err)

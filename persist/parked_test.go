@@ -101,3 +101,22 @@ func TestRecordedAsksForParkedOrders(t *testing.T) {
 		}
 	}
 }
+
+// What a process has parked that is gone by now is recorded by the others.
+func TestSweepFindsWhatOthersParked(t *testing.T) {
+	t.Parallel()
+	k := newParking(t)
+	gone := New(DefaultOptions(), nil, k.store, slog.New(slog.DiscardHandler))
+	if err := k.sweepHome(t.Context(), k.home); err != nil {
+		t.Fatal(err)
+	}
+	if err := gone.park(k.home, 0, []store.Row{k.row(1000)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for n := range otherEvery {
+		k.sweepOnce(t.Context(), n == 0)
+	}
+	if o, err := k.store.Order(t.Context(), k.row(1000).Record.ID); err != nil || o == nil {
+		t.Fatalf("not recorded: %v", err)
+	}
+}

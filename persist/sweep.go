@@ -11,23 +11,43 @@ import (
 const (
 	sweepEvery = time.Second
 	sweepPage  = 500 // parked orders recorded at once
+	otherEvery = 10  // sweeps between two looks for what other processes have parked
 )
 
 // sweep records parked orders and finds out whether shards that were down are up again, until ctx ends.
 func (p *Persist) sweep(ctx context.Context) {
-	for ; ctx.Err() == nil; sleep(ctx, sweepEvery) {
-		for home := range p.parked {
-			if p.parked[home].Load() {
-				if err := p.sweepHome(ctx, home); err != nil && ctx.Err() == nil {
-					p.log.Warn("parked orders stay parked", "shard", home, "error", err)
-				}
+	for n := 1; ctx.Err() == nil; n++ {
+		p.sweepOnce(ctx, n%otherEvery == 0)
+		sleep(ctx, sweepEvery)
+	}
+}
+
+// sweepOnce sweeps the home shards that may have something parked, and with others asks each of them: what a process has
+// parked that is gone by now is another one's to record.
+func (p *Persist) sweepOnce(ctx context.Context, others bool) {
+	for home := range p.parked {
+		if others {
+			p.lookForParked(ctx, home)
+		}
+		if p.parked[home].Load() {
+			if err := p.sweepHome(ctx, home); err != nil && ctx.Err() == nil {
+				p.log.Warn("parked orders stay parked", "shard", home, "error", err)
 			}
 		}
-		for shard := range p.down {
-			if p.down[shard].Load() {
-				p.probe(ctx, shard)
-			}
+	}
+	for shard := range p.down {
+		if p.down[shard].Load() {
+			p.probe(ctx, shard)
 		}
+	}
+}
+
+// lookForParked asks a home shard whether anything is parked there, by whatever process.
+func (p *Persist) lookForParked(ctx context.Context, home int) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if epochs, err := p.store.ParkedEpochs(ctx, home); err == nil && len(epochs) > 0 {
+		p.parked[home].Store(true)
 	}
 }
 

@@ -5,26 +5,29 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"sluice/configs"
-	"sluice/gateway"
 )
 
 func newConfig(s *settings) *cobra.Command {
-	var asDefault, asJSON bool
+	var asDefault, asDistributed, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print the effective configuration, or the commented default",
 		Long: "Print the effective configuration as YAML. With --default, the embedded default: every setting with its\n" +
-			"meaning, unit, bounds and default. A file for -c needs only what differs from it.",
+			"meaning, unit, bounds and default. A file for -c needs only what differs from it. With --distributed, such a file for\n" +
+			"Redis and MySQL shards, to be changed.",
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asDefault {
+			switch {
+			case asDefault:
 				_, err := cmd.OutOrStdout().Write(configs.Embedded())
+				return err
+			case asDistributed:
+				_, err := cmd.OutOrStdout().Write(configs.Distributed())
 				return err
 			}
 			c, _, err := s.load()
@@ -41,6 +44,7 @@ func newConfig(s *settings) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asDefault, "default", false, "print the embedded default with its comments")
+	cmd.Flags().BoolVar(&asDistributed, "distributed", false, "print a configuration for Redis and MySQL shards with its comments")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print every setting as JSON with its source, and whether it is hot")
 	return cmd
 }
@@ -114,30 +118,6 @@ func (r *Reloaded) text(w io.Writer) error {
 	fmt.Fprintf(&b, "%d %s; generation %d is %s\n", len(r.Changes), differ, r.Generation, verb)
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func newCheck(s *settings) *cobra.Command {
-	return &cobra.Command{
-		Use:   "check",
-		Short: "Validate a configuration without starting anything",
-		Args:  takes(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, _, err := s.load()
-			if err != nil {
-				return err
-			}
-			if _, err := c.LoadSecrets(os.Environ(), false); err != nil {
-				return err
-			}
-			if c.Gateway.PublicKeysFile != "" {
-				if err := gateway.CheckPublicKeys(c.Gateway.PublicKeysFile); err != nil {
-					return err
-				}
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d settings, %s\n", len(c.Fields()), sources(c))
-			return err
-		},
-	}
 }
 
 func sources(c *configs.Config) string {

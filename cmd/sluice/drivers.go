@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"sluice/configs"
 	"sluice/engine/queue"
@@ -16,6 +19,8 @@ import (
 	"sluice/engine/stock"
 	"sluice/engine/stock/memstock"
 	"sluice/engine/stock/redisstock"
+	"sluice/internal/leader"
+	"sluice/internal/leader/redisleader"
 	"sluice/persist/store"
 )
 
@@ -24,6 +29,9 @@ import (
 type drivers struct {
 	sqlitequeue sqlitequeue.Options
 	redisstock  redisstock.Options
+
+	// shared is the queue of several servers in one process, which is closed by who made it: tests only.
+	shared queue.Queue
 }
 
 func newDrivers() *drivers { return &drivers{} }
@@ -87,13 +95,18 @@ func validateStore(c *configs.Config) error {
 
 // openStore opens the shards.
 func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (*store.Store, error) {
-	o := c.Store
-	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
-	var err error
-	if o.Shards, err = shardPlaces(c, secrets); err != nil {
+	o, err := storeOptions(c, secrets)
+	if err != nil {
 		return nil, err
 	}
 	return store.Open(ctx, o)
+}
+
+func storeOptions(c *configs.Config, secrets *configs.Secrets) (o store.Options, err error) {
+	o = c.Store
+	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
+	o.Shards, err = shardPlaces(c, secrets)
+	return o, err
 }
 
 // shardPlaces says where the shards are: files, relative ones in the data directory, or data source names with the
@@ -120,6 +133,9 @@ func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir,
 
 // openQueue opens the queue in the data directory.
 func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue, error) {
+	if d.shared != nil {
+		return d.shared, nil
+	}
 	o := d.sqlitequeue
 	o.Path = d.queueFile(c)
 	o.Partitions = c.Engine.Partitions
@@ -147,6 +163,79 @@ func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *con
 		return nil, false, errors.Join(err, redis.Close())
 	}
 	return redis, false, nil
+}
+
+// checkStock looks at the fast stock that is configured, without changing anything.
+func (d *drivers) checkStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (list []finding) {
+	note := func(level store.Level, text string) { list = append(list, finding{level, "fast stock", text}) }
+	if c.Stock.Driver == "memstock" {
+		note(store.OK, "in memory of the one process that runs, counted anew from the shards at every start")
+		return list
+	}
+	o := d.redisstock
+	o.Partitions, o.Password = c.Engine.Partitions, secrets.RedisPassword
+	redis, err := redisstock.Open(o)
+	if err != nil {
+		note(store.Wrong, err.Error())
+		return list
+	}
+	defer redis.Close() // nothing is under way
+	servers, warnings := describeStock(ctx, redis)
+	for _, text := range servers {
+		note(store.OK, text)
+	}
+	if more, ok := any(redis).(interface {
+		Warnings(context.Context) []string
+	}); ok {
+		warnings = append(warnings, more.Warnings(ctx)...)
+	}
+	for _, text := range warnings {
+		note(store.Warning, text)
+	}
+	if err := redis.Check(ctx); err != nil {
+		for text := range strings.Lines(err.Error()) {
+			note(store.Wrong, strings.TrimSpace(text))
+		}
+	}
+	return list
+}
+
+// describeStock says what servers a fast stock lies on, and what a person should know of them.
+func describeStock(ctx context.Context, st stock.Stock) (servers, warnings []string) {
+	redis, ok := st.(*redisstock.Stock)
+	if !ok {
+		return nil, nil
+	}
+	servers, warnings = redis.Describe(ctx)
+	if more, ok := st.(interface {
+		Warnings(context.Context) []string
+	}); ok {
+		warnings = append(warnings, more.Warnings(ctx)...)
+	}
+	return servers, warnings
+}
+
+// checkQueue looks at the queue that is configured, without changing anything.
+func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) finding {
+	o := d.sqlitequeue
+	o.Path, o.Partitions = d.queueFile(c), c.Engine.Partitions
+	text, err := sqlitequeue.Check(ctx, o)
+	if err != nil {
+		return finding{store.Wrong, "queue", fmt.Sprintf("file %s: %v", o.Path, err)}
+	}
+	return finding{store.OK, "queue", fmt.Sprintf("file %s: %s", o.Path, text)}
+}
+
+// openLeader gives the locks that save double work: kept where the fast stock of several processes is.
+func (d *drivers) openLeader(c *configs.Config, secrets *configs.Secrets) leader.Leader {
+	if c.Stock.Driver == "memstock" {
+		return leader.Alone{}
+	}
+	o := &d.redisstock
+	return redisleader.New(redis.NewUniversalClient(&redis.UniversalOptions{Addrs: o.Addrs, IsClusterMode: o.Cluster,
+		Username: o.Username, Password: secrets.RedisPassword, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
+		ContextTimeoutEnabled: true, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}}), o.Name)
 }
 
 func within(dir, path string) string {

@@ -10,10 +10,18 @@ import (
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
+
+	"sluice/engine/order"
 )
 
 // onMySQL makes two databases and returns them and the settings of a server with these shards.
-func onMySQL(t *testing.T) (shards []*sql.DB, set []string) {
+func onMySQL(t testing.TB) (shards []*sql.DB, set []string) {
+	t.Helper()
+	return onShards(t, 2)
+}
+
+// onShards is onMySQL with so many databases.
+func onShards(t testing.TB, n int) (shards []*sql.DB, set []string) {
 	t.Helper()
 	server := os.Getenv("SLUICE_TEST_MYSQL")
 	if server == "" {
@@ -34,7 +42,7 @@ func onMySQL(t *testing.T) (shards []*sql.DB, set []string) {
 	password := dsn.Passwd
 	dsn.Passwd = ""
 	var names []string
-	for range 2 {
+	for range n {
 		dsn.DBName = "sluice_test_" + strings.ToLower(rand.Text())
 		if _, err := db.Exec("CREATE DATABASE " + dsn.DBName); err != nil {
 			t.Fatal(err)
@@ -62,10 +70,16 @@ func onMySQL(t *testing.T) (shards []*sql.DB, set []string) {
 	return shards, []string{"store.dialect=mysql", "store.shards=" + strings.Join(names, ","), "secrets.store_password_file=" + file}
 }
 
-// TestMySQL runs an order's life on MySQL shards; the stock and the queue stay embedded.
+// TestMySQL runs an order's life on four MySQL shards, over which the configuration has scattered the users; the stock and
+// the queue stay embedded.
 func TestMySQL(t *testing.T) {
 	t.Parallel()
-	_, set := onMySQL(t)
+	shards, set := onShards(t, 4)
+	scattered := make([]string, 256)
+	for v := range scattered {
+		scattered[v] = fmt.Sprint((v*7 + v/16 + 3) % 4)
+	}
+	set = append(set, "store.virtual_shards="+strings.Join(scattered, ","))
 	dir := t.TempDir()
 	s, stop := open(t, dir, set...)
 	s.set = set
@@ -76,6 +90,16 @@ func TestMySQL(t *testing.T) {
 	}
 	s.must(200, "POST", s.gateway+"/v1/orders/"+id+"/cancel", s.token(1), "")
 	s.remaining(offer, "93")
+	flash := s.offer("flash", 24, 1)
+	for user := order.UserID(2); user < 26; user++ {
+		s.must(201, "POST", s.gateway+"/v1/orders?wait=5", s.token(user), line(flash, 1))
+	}
+	for i, shard := range shards {
+		var n int
+		if err := shard.QueryRow("SELECT COUNT(*) FROM orders").Scan(&n); err != nil || n == 0 {
+			t.Errorf("shard %d has %d orders, %v", i, n, err)
+		}
+	}
 	s.audited(true)
 	stop()
 	s, _ = open(t, dir, set...)

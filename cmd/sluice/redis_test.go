@@ -14,7 +14,7 @@ import (
 )
 
 // onRedis is the settings of a server with fast stock in Redis under a name of its own.
-func onRedis(t *testing.T) (client *redis.Client, name string, set []string) {
+func onRedis(t testing.TB) (client *redis.Client, name string, set []string) {
 	t.Helper()
 	url := os.Getenv("SLUICE_TEST_REDIS")
 	if url == "" {
@@ -42,7 +42,7 @@ func onRedis(t *testing.T) (client *redis.Client, name string, set []string) {
 }
 
 // wipe removes all that a deployment has in Redis.
-func wipe(t *testing.T, client *redis.Client, name string) {
+func wipe(t testing.TB, client *redis.Client, name string) {
 	t.Helper()
 	keys, err := client.Keys(t.Context(), name+":*").Result()
 	if t.Context().Err() != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"sluice/configs"
 )
 
@@ -53,6 +55,30 @@ func TestReloadInABusyDirectory(t *testing.T) {
 	}
 	close(stop)
 	busy.Wait()
+}
+
+// Only events that may have to do with the file count: others, hundreds a second beside databases, would never let the
+// wait for quiet end.
+func TestEventsThatConcernAFile(t *testing.T) {
+	t.Parallel()
+	w := &fileWatch{path: "/etc/sluice/sluice.yaml", target: "/srv/shop.yaml"}
+	for _, c := range []struct {
+		name string
+		op   fsnotify.Op
+		want bool
+	}{
+		{w.path, fsnotify.Write, true},
+		{w.path, fsnotify.Create, true},
+		{w.path, fsnotify.Chmod, false},
+		{w.target, fsnotify.Rename, true},
+		{"/etc/sluice/..data", fsnotify.Create, true},
+		{"/etc/sluice/sluice.yaml.log", fsnotify.Write, false},
+		{"/etc/sluice/shard-0.db-wal", fsnotify.Write, false},
+	} {
+		if got := w.concerns(fsnotify.Event{Name: c.name, Op: c.op}); got != c.want {
+			t.Errorf("%s %s: %v, want %v", c.op, c.name, got, c.want)
+		}
+	}
 }
 
 // The file is a link to one in another directory, which is replaced there, and then the link by one to a third place.

@@ -10,13 +10,22 @@ import (
 // time and is safe for concurrent use.
 func room(dir string, least uint64) func() error {
 	return func() error {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(dir, &fs); err != nil {
-			return fmt.Errorf("free space of %s: %w", dir, err)
+		free, err := freeBytes(dir)
+		if err != nil {
+			return err
 		}
-		if free := fs.Bavail * uint64(fs.Bsize); free < least {
+		if free < least {
 			return fmt.Errorf("%s has %d MiB free, less than disk.free_bytes_min (%d MiB)", dir, free>>20, least>>20)
 		}
 		return nil
 	}
+}
+
+// freeBytes is what the disk under dir has left for us.
+func freeBytes(dir string) (uint64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil
 }

@@ -21,6 +21,7 @@ import (
 	"sluice/engine/stock"
 	"sluice/gateway"
 	"sluice/gateway/ops"
+	"sluice/internal/leader"
 	"sluice/internal/lockfile"
 	"sluice/internal/tracing"
 	"sluice/lifecycle"
@@ -43,6 +44,7 @@ type Server struct {
 	store     *store.Store
 	queue     queue.Queue
 	stock     stock.Stock
+	leader    leader.Leader
 	ids       *order.IDs
 	lease     *nodeLease
 	engine    *engine.Engine
@@ -129,6 +131,7 @@ func (s *Server) Close(ctx context.Context) error {
 	end("traces", s.tracer != nil, func() error { s.tracer.Close(ctx); return nil })
 	end("ops", s.ops != nil, func() error { return s.ops.Close(ctx) })
 	end("node lease", s.lease != nil, func() error { s.lease.close(); return nil })
+	end("leader locks", s.leader != nil, func() error { return s.leader.Close() })
 	end("stock", s.stock != nil, func() error { return s.stock.Close() })
 	end("queue", s.queue != nil, func() error { return s.queue.Close() })
 	end("store", s.store != nil, func() error { return s.store.Close() })
@@ -155,6 +158,9 @@ func (s *Server) openTraces(ctx context.Context) (err error) {
 func (s *Server) openStore(ctx context.Context) (err error) {
 	if s.store, err = s.drivers.openStore(ctx, s.config, s.secrets); err == nil {
 		s.report("store", func() any { return s.store.Stats() })
+		for _, text := range s.store.Warnings() {
+			s.log.Warn("a promise is weaker than it could be", "store", text)
+		}
 	}
 	return err
 }
@@ -166,7 +172,18 @@ func (s *Server) openQueue(ctx context.Context) (err error) {
 
 func (s *Server) openStock(ctx context.Context) (err error) {
 	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.secrets)
-	return err
+	if err != nil {
+		return err
+	}
+	s.leader = s.drivers.openLeader(s.config, s.secrets)
+	servers, warnings := describeStock(ctx, s.stock)
+	for _, text := range servers {
+		s.log.Info("fast stock", "server", text)
+	}
+	for _, text := range warnings {
+		s.log.Warn("a promise is weaker than it could be", "stock", text)
+	}
+	return nil
 }
 
 func (s *Server) openLease(ctx context.Context) (err error) {
@@ -176,6 +193,7 @@ func (s *Server) openLease(ctx context.Context) (err error) {
 
 func (s *Server) openEngine(ctx context.Context) error {
 	o := s.config.Engine
+	o.Leader = s.leader
 	if least := s.config.Disk.FreeBytesMin; least > 0 {
 		o.Room = room(s.config.DataDir, least)
 	}
@@ -197,7 +215,9 @@ func (s *Server) openPersist(ctx context.Context) error {
 }
 
 func (s *Server) openLifecycle(ctx context.Context) error {
-	s.lifecycle = lifecycle.New(s.config.Lifecycle, s.store, s.log)
+	o := s.config.Lifecycle
+	o.Leader = s.leader
+	s.lifecycle = lifecycle.New(o, s.store, s.log)
 	s.report("lifecycle", func() any { return s.lifecycle.Stats() })
 	return s.lifecycle.Start(ctx)
 }

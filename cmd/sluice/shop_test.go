@@ -290,7 +290,7 @@ func (s *shop) audited(running bool) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	o := audit.Options{Dialect: string(c.Store.Dialect), Shards: places, QueueFile: d.queueFile(c), Settle: 10 * time.Second}
+	o := audit.Options{Dialect: string(c.Store.Dialect), Shards: places, VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c), Settle: 10 * time.Second}
 	if running {
 		o.OpsURL, o.OpsToken = s.ops, s.secrets.OpsToken
 	}

@@ -1,48 +1,60 @@
-# A configuration for sluice serve -c on the servers of DIR.
+# Configurations for sluice serve -c on the servers of DIR.
 # shellcheck shell=bash
 
-# distributed_yaml DIR: writes DIR/distributed.yaml and the secrets that it names, unless MariaDB is down.
+# distributed_yaml DIR: writes DIR/distributed.yaml and the secrets that it names, unless MariaDB is down. Fast stock lies
+# in the Redis alone, if it is up, else in the cluster, else in memory; DIR/distributed-cluster.yaml is the same with the
+# cluster, if that is up. One of them at a time: they share the shards. (The pair of DIR/redis-replica is for tests:
+# a start refuses it, as it has min-replicas-to-write 0.)
 distributed_yaml() {
-	running "$1/mariadb/pid" mariadbd || return 0
-	local port new stock= flights=1 secrets
-	port=$(cat "$1/mariadb/port")
-	new=$(umask 077 && mktemp "$1/distributed.yaml.XXXXXX")
-	(umask 077 && mkdir -p "$1/secrets" && cat "$1/mariadb/password" >"$1/secrets/store_password")
-	secrets="  store_password_file: \"$1/secrets/store_password\""
-	if running "$1/redis/pid" redis-server; then
-		(umask 077 && cat "$1/redis/password" >"$1/secrets/redis_password")
-		secrets+=$'\n'"  redis_password_file: \"$1/secrets/redis_password\""
-		stock=$(distributed_stock "$(cat "$1/redis/port")")
-		flights=2 # while one batch is on its way to Redis and back, the next one gathers
+	local dir=$1
+	rm -f "$dir"/distributed{,-cluster}.yaml
+	running "$dir/mariadb/pid" mariadbd || return 0
+	(umask 077 && mkdir -p "$dir/secrets" && cat "$dir/mariadb/password" >"$dir/secrets/store_password")
+	if running "$dir/redis-cluster/1/pid" redis-server; then
+		distributed_file "$dir" distributed-cluster.yaml redis-cluster true "$dir"/redis-cluster/{1..6}
 	fi
-	cat >"$new" <<-YAML
-		# Written by deploy/local/up, which writes it anew each time.
-		data_dir: "$1/data"
-		engine:
-		  in_flight: $flights
-		store:
-		  dialect: mysql
-		  shards:
-		    - sluice@tcp(127.0.0.1:$port)/sluice_0
-		    - sluice@tcp(127.0.0.1:$port)/sluice_1
-		    - sluice@tcp(127.0.0.1:$port)/sluice_2
-		    - sluice@tcp(127.0.0.1:$port)/sluice_3
-		queue:
-		  driver: sqlitequeue
-		${stock:-stock: {driver: memstock\}}
-		secrets:
-		$secrets
-	YAML
-	mv "$new" "$1/distributed.yaml"
+	if running "$dir/redis/pid" redis-server; then
+		distributed_file "$dir" distributed.yaml redis false "$dir/redis"
+	elif [ -e "$dir/distributed-cluster.yaml" ]; then
+		cp "$dir/distributed-cluster.yaml" "$dir/distributed.yaml"
+	else
+		distributed_file "$dir" distributed.yaml ""
+	fi
+	say "a configuration, ready to be used: bin/sluice serve --demo -c $dir/distributed.yaml"
 }
 
-distributed_stock() {
-	cat <<-YAML
-		stock:
-		  driver: redisstock
-		  redisstock:
-		    addrs: ["127.0.0.1:$1"]
-		    cluster: false
-		    username: ""
-	YAML
+# distributed_file DIR FILE GROUP CLUSTER SERVER...: GROUP has the password of the Redis servers; none: memstock.
+distributed_file() {
+	local dir=$1 group=$3 port server addrs=() new
+	port=$(cat "$dir/mariadb/port")
+	for server in "${@:5}"; do addrs+=("127.0.0.1:$(cat "$server/port")"); done
+	[ -z "$group" ] || (umask 077 && cat "$dir/$group/password" >"$dir/secrets/${group//-/_}_password")
+	new=$(umask 077 && mktemp "$dir/$2.XXXXXX")
+	{
+		cat <<-YAML
+			# Written by deploy/local/up, which writes it anew each time: copy it to change it. configs/distributed.yaml explains it.
+			data_dir: "$dir/data"
+			store:
+			  dialect: mysql
+			  shards:
+			    - sluice@tcp(127.0.0.1:$port)/sluice_0
+			    - sluice@tcp(127.0.0.1:$port)/sluice_1
+			    - sluice@tcp(127.0.0.1:$port)/sluice_2
+			    - sluice@tcp(127.0.0.1:$port)/sluice_3
+			queue: {driver: sqlitequeue}
+		YAML
+		if [ -n "$group" ]; then
+			cat <<-YAML
+				engine: {in_flight: 2}
+				stock:
+				  driver: redisstock
+				  redisstock:
+				    addrs: [$(IFS=, && printf '%s' "${addrs[*]}")]
+				    cluster: $4
+			YAML
+		fi
+		printf 'secrets:\n  store_password_file: "%s"\n' "$dir/secrets/store_password"
+		[ -z "$group" ] || printf '  redis_password_file: "%s"\n' "$dir/secrets/${group//-/_}_password"
+	} >"$new"
+	mv "$new" "$dir/$2"
 }

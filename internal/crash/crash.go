@@ -11,7 +11,7 @@ import (
 )
 
 // Points are the names that At is called with, in the order of an order's journey and then of a rebuild.
-var Points = []string{"reserve", "publish", "claim", "record", "ack", "close", "count", "load"}
+var Points = []string{"reserve", "publish", "claim", "record", "ack", "begin", "close", "drain", "barrier", "count", "load"}
 
 var (
 	point string

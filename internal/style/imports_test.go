@@ -7,10 +7,11 @@ import (
 )
 
 var (
-	seams   = []string{"sluice/engine/stock", "sluice/engine/queue"}
+	seams   = []string{"sluice/engine/stock", "sluice/engine/queue", "sluice/internal/leader"}
 	drivers = []string{
 		"sluice/engine/stock/memstock", "sluice/engine/stock/redisstock",
 		"sluice/engine/queue/sqlitequeue", "sluice/engine/queue/rocketqueue",
+		"sluice/internal/leader/redisleader",
 	}
 )
 
@@ -70,6 +71,7 @@ var directions = []struct {
 	{"sluice/engine/order", nil},
 	{"sluice/lua", nil},
 	{"sluice/internal/...", nil},
+	{"sluice/internal/leader/...", []string{"sluice/internal/leader"}},
 	{"sluice/engine/stock", []string{"sluice/engine/order"}},
 	{"sluice/engine/queue", []string{"sluice/engine/order"}},
 	{"sluice/engine/stock/...", []string{"sluice/engine/order", "sluice/engine/stock", "sluice/internal/...", "sluice/lua"}},

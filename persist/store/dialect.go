@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/pressly/goose/v3"
@@ -82,67 +81,12 @@ func openSQLite(path string, o *Options) (write, read *sql.DB, err error) {
 	return write, read, nil
 }
 
-// openMySQL opens a server's database for writing and for reading, so that readers never take the last connection.
-func openMySQL(dsn string, o *Options) (write, read *sql.DB, err error) {
-	cfg, err := mysql.ParseDSN(dsn)
-	if err != nil {
-		return nil, nil, errors.New("the data source name does not parse (user:password@tcp(host:port)/database)")
-	}
-	if cfg.DBName == "" {
-		return nil, nil, errors.New("the data source name has no database")
-	}
-	cfg.InterpolateParams, cfg.ClientFoundRows, cfg.RejectReadOnly = true, true, true
-	cfg.Logger = &mysql.NopLogger{}
-	cfg.Timeout = defaultTo(cfg.Timeout, 5*time.Second)
-	cfg.ReadTimeout = defaultTo(cfg.ReadTimeout, 30*time.Second)
-	cfg.WriteTimeout = defaultTo(cfg.WriteTimeout, 30*time.Second)
-	params := map[string]string{
-		"time_zone":                "'+00:00'",
-		"sql_mode":                 "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
-		"innodb_lock_wait_timeout": "10",
-	}
-	for k, v := range cfg.Params {
-		params[k] = v
-	}
-	cfg.Params = params
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	open := func(conns int) *sql.DB {
-		db := sql.OpenDB(committedConnector{connector})
-		db.SetMaxOpenConns(conns)
-		db.SetMaxIdleConns(conns)
-		db.SetConnMaxLifetime(10 * time.Minute)
-		return db
-	}
-	return open(o.Writers), open(o.Readers), nil
-}
-
 func defaultTo[T comparable](v, otherwise T) T {
 	var zero T
 	if v == zero {
 		return otherwise
 	}
 	return v
-}
-
-// committedConnector sets READ COMMITTED once per connection; the variable's name differs between MySQL and MariaDB, so
-// it cannot be a parameter of the data source name.
-type committedConnector struct{ driver.Connector }
-
-func (c committedConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	const set = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-	kept := &keptConn{conn.(mysqlConn), map[saleKey]preparedStmt{}}
-	if _, err := kept.ExecContext(ctx, set, nil); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return kept, nil
 }
 
 // guardRefused tells whether a CHECK of the schema refused a row.

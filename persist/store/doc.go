@@ -11,6 +11,9 @@
 // keys and guards, so that it may run again: after a deadlock, a lock that did not come, or a COMMIT whose answer was
 // lost. That is done here, in tx.go, and nowhere else.
 //
+// Open looks at every shard, its server and its facts before it changes any (check.go, facts.go); Check says the same to a
+// person and changes nothing.
+//
 // A business answer is a value (a reject, ok = false, a nil order). An error means that nothing is known, except the
 // sentinel errors, which say that nothing was written.
 //

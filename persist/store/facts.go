@@ -2,66 +2,139 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"sluice/engine/order"
 )
 
-// settleFacts stores what never changes, or compares it with what was stored; and creates the rows of partitions and
-// node numbers.
+// fact is something that never changes once there are data. Its value is compared with the stored one.
+type fact struct {
+	name, value string
+	setting     string // that says it, and how the value reads
+}
+
+// facts are what shard 0 holds of the whole deployment. The number of shards decides some of the others.
+func (s *Store) facts() []fact {
+	o := &s.opts
+	return []fact{
+		{"shards", strconv.Itoa(len(s.shards)), "store.shards (their number)"},
+		{"partitions", fmt.Sprintf("%d normal, %d flash", o.Partitions.Normal, o.Partitions.Flash), "engine.partitions"},
+		{"partition_shards", runs(o.Partitions.Count(), func(p int) int { return s.Home(order.Partition(p)) }),
+			"partition_shards (partitions:shard, from engine.partitions and store.shards)"},
+		{"virtual_shards", runs(order.VirtualShards, func(v int) int { return s.virtual[v] }), "store.virtual_shards (slices of users:shard)"},
+		{"deadline", o.Deadline.String(), "engine.deadline"},
+	}
+}
+
+// complete is a fact of shard 0 that is there once the first start has made every row on every shard. A shard that is
+// empty afterwards has lost its data, or is another database.
+const complete = "complete"
+
+// shardFact is how shard i of a deployment calls itself.
+const shardFact = "shard %d of %s"
+
+// differences says how the state of shard i does not fit the configuration and the other shards, in words for the
+// person who starts the program. All shards empty is a new deployment.
+func (s *Store) differences(i int, states []*state) []string {
+	first, own := states[0].facts, states[i].facts
+	if n := first["shards"]; i > 0 && n != "" && n != strconv.Itoa(len(states)) {
+		return nil // shard 0 says so
+	}
+	if len(own) == 0 {
+		switch {
+		case i == 0 && slices.ContainsFunc(states, func(st *state) bool { return st.facts["shard"] != "" }):
+			return []string{"it is empty, while other shards of store.shards hold data: is it the right database, and are the shards in their order?"}
+		case first[complete] != "":
+			return []string{"it is empty, but this deployment has had its first start: is it the right database? " +
+				"A shard that has lost its data is restored from a backup before the start"}
+		}
+		return nil
+	}
+	var number int
+	var deployment string
+	if own["shard"] != "" {
+		if _, err := fmt.Sscanf(own["shard"], shardFact, &number, &deployment); err != nil {
+			return []string{fmt.Sprintf("it calls itself %q, which this program does not understand", own["shard"])}
+		}
+	}
+	switch name := first["deployment"]; {
+	case own["shard"] == "":
+		return nil // a first start that did not come far
+	case number != i:
+		return []string{fmt.Sprintf("it is shard %d of its deployment, and store.shards names it as number %d (from 0): "+
+			"check the list of shards and its order", number, i)}
+	case i > 0 && name != "" && deployment != name:
+		return []string{"it belongs to another deployment than shard 0: check the list of shards"}
+	case i > 0:
+		return nil
+	}
+	return s.changed(own)
+}
+
+// changed compares the facts with what was stored at the first start.
+func (s *Store) changed(stored map[string]string) (texts []string) {
+	for _, f := range s.facts() {
+		if was, ok := stored[f.name]; ok && was != f.value {
+			texts = append(texts, differs(f.setting, was, f.value))
+			if f.name == "shards" {
+				break // the others follow from it
+			}
+		}
+	}
+	return texts
+}
+
+func differs(setting, stored, value string) string {
+	return fmt.Sprintf("%s: this deployment was created with %q, the configuration now says %q; it cannot change once there are data: "+
+		"put it back, or begin a new deployment with empty databases", setting, stored, value)
+}
+
+// settleFacts stores what never changes where it is not stored yet, and compares it again: another process may have had
+// its first start at the same time. Then it creates the rows of partitions and node numbers.
 func (s *Store) settleFacts(ctx context.Context) error {
 	deployment, err := s.storedFact(ctx, 0, "deployment", newDeployment())
 	if err != nil {
 		return err
 	}
+	for _, f := range s.facts() {
+		stored, err := s.storedFact(ctx, 0, f.name, f.value)
+		if err == nil && stored != f.value {
+			err = errors.New(differs(f.setting, stored, f.value))
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for i := range s.shards {
-		if err := s.belongs(ctx, i, deployment); err != nil {
+		want := fmt.Sprintf(shardFact, i, deployment)
+		stored, err := s.storedFact(ctx, i, "shard", want)
+		if err == nil && stored != want {
+			err = fmt.Errorf("shard %d (%s): it calls itself %q and should be %q: check the list of shards and its order",
+				i, s.dialect.place(s.opts.Shards[i]), stored, want)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	o := &s.opts
-	facts := [][2]string{
-		{"partitions", fmt.Sprintf("%d normal, %d flash", o.Partitions.Normal, o.Partitions.Flash)},
-		{"partition_shards", runs(o.Partitions.Count(), func(p int) int { return s.Home(order.Partition(p)) })},
-		{"virtual_shards", runs(order.VirtualShards, func(v int) int { return s.virtual[v] })},
-		{"deadline", o.Deadline.String()},
+	if err := s.createRows(ctx); err != nil {
+		return err
 	}
-	for _, f := range facts {
-		if err := s.Fact(ctx, f[0], f[1]); err != nil {
-			return err
-		}
-	}
-	return s.createRows(ctx)
+	_, err = s.storedFact(ctx, 0, complete, "yes")
+	return err
 }
 
 // Fact stores a fact of the deployment at the first start and refuses another value later, in words for the person who
 // starts the program. Values are text of at most 60,000 bytes.
 func (s *Store) Fact(ctx context.Context, name, value string) error {
 	stored, err := s.storedFact(ctx, 0, name, value)
-	if err != nil {
-		return err
+	if err == nil && stored != value {
+		err = errors.New(differs(name, stored, value))
 	}
-	if stored != value {
-		return fmt.Errorf("%s: this deployment was created with %q, the configuration now says %q; it cannot change once there are data",
-			name, stored, value)
-	}
-	return nil
-}
-
-// belongs makes sure that shard i is shard i of this deployment: shards listed in another order, or those of another
-// deployment, would mix up orders and stock without an error anywhere.
-func (s *Store) belongs(ctx context.Context, i int, deployment string) error {
-	want := fmt.Sprintf("shard %d of %s", i, deployment)
-	stored, err := s.storedFact(ctx, i, "shard", want)
-	if err != nil {
-		return err
-	}
-	if stored != want {
-		return fmt.Errorf("shard %d is not this deployment's: the database says %q, it should be %q; check the list of shards and its order",
-			i, stored, want)
-	}
-	return nil
+	return err
 }
 
 // storedFact returns the stored value of a fact: the given one if there was none.

@@ -7,8 +7,13 @@ import (
 	"strings"
 )
 
-// insertChunk is the number of rows of one statement on MySQL. Beyond a few hundred nothing is gained.
-const insertChunk = 500
+// insertChunk bounds the rows of one statement on MySQL: beyond a few hundred nothing is gained. statementBytes bounds
+// their values, which may take twice as much as text: the server takes no statement longer than max_allowed_packet
+// (packetMin).
+const (
+	insertChunk    = 500
+	statementBytes = 1 << 20
+)
 
 // insert describes an insert of many rows: "table (column, ...)", the number of columns, and what follows the values
 // (dialect.upsert).
@@ -29,13 +34,32 @@ func (t *tx) insertRows(ins insert, values []any) error {
 		return t.insertBound(ins, values)
 	}
 	for len(values) > 0 {
-		n := min(len(values), insertChunk*ins.columns)
+		n := ins.chunk(values)
 		if _, err := t.tx.ExecContext(t.ctx, ins.text(n/ins.columns), values[:n]...); err != nil {
 			return err
 		}
 		values = values[n:]
 	}
 	return nil
+}
+
+// chunk is how many values from the front go into one statement: of one row at least.
+func (ins insert) chunk(values []any) int {
+	bytes := 0
+	for i, v := range values {
+		if i%ins.columns == 0 && i > 0 && (i == insertChunk*ins.columns || bytes > statementBytes) {
+			return i
+		}
+		switch v := v.(type) {
+		case string:
+			bytes += len(v)
+		case []byte:
+			bytes += len(v)
+		default:
+			bytes += 8
+		}
+	}
+	return len(values)
 }
 
 func (ins insert) text(rows int) string {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -33,13 +34,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	for i := range o.Shards {
-		sh, err := s.openShard(ctx, i)
-		s.shards = append(s.shards, sh)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("open shard %d: %w", i, err), s.Close())
-		}
+		s.shards = append(s.shards, &shard{number: i})
 	}
-	if err := s.settleFacts(ctx); err != nil {
+	if err := s.openShards(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if o.Dialect == SQLite {
@@ -79,56 +76,121 @@ func (s *Store) check() error {
 	return nil
 }
 
-// openShard always returns a shard that can be closed, also with an error.
-func (s *Store) openShard(ctx context.Context, number int) (*shard, error) {
-	sh := &shard{number: number}
-	var err error
-	if s.dialect.name == MySQL {
-		sh.write, sh.read, err = openMySQL(s.opts.Shards[number], &s.opts)
-	} else {
-		sh.path = s.opts.Shards[number]
-		if err := os.MkdirAll(filepath.Dir(sh.path), 0o750); err != nil {
-			return sh, err
+// openShards looks at every shard before it changes any: nothing is made in a database that was named by mistake.
+func (s *Store) openShards(ctx context.Context) error {
+	if err := s.refused(s.look(ctx, s.openShard)); err != nil {
+		return err
+	}
+	for _, sh := range s.shards {
+		if err := s.prepare(ctx, sh); err != nil {
+			return fmt.Errorf("open shard %d (%s): %w", sh.number, s.dialect.place(s.opts.Shards[sh.number]), err)
 		}
-		if sh.lock, err = lockfile.Take(sh.path + ".lock"); err != nil {
-			return sh, err
-		}
-		sh.write, sh.read, err = openSQLite(sh.path, &s.opts)
 	}
-	if err != nil {
-		return sh, err
-	}
-	if err := s.migrate(ctx, sh); err != nil || s.dialect.name == MySQL {
-		return sh, err
-	}
-	sh.keys = newKeyIndex()
-	return sh, sh.readRuns(ctx)
+	return s.settleFacts(ctx)
 }
 
-// migrate brings the tables up to date. On MySQL a lock of the server lets one process at a time do it: MySQL commits
-// each statement that changes a table on its own.
-func (s *Store) migrate(ctx context.Context, sh *shard) error {
-	if s.dialect.name == MySQL {
-		conn, err := sh.read.Conn(ctx)
-		if err != nil {
-			return err
+// refused keeps the warnings and returns what is wrong, one line each.
+func (s *Store) refused(findings []Finding) error {
+	var errs []error
+	for i := range findings {
+		switch f := &findings[i]; f.Level {
+		case Warning:
+			s.warnings = append(s.warnings, f.String())
+		case Wrong:
+			err := errors.New(f.String())
+			if f.err != nil {
+				err = fmt.Errorf("shard %d (%s): %w", f.Shard, f.Place, f.err)
+			}
+			errs = append(errs, err)
 		}
-		defer conn.Close()
-		const name = "CONCAT('sluice ', SHA1(DATABASE()))"
-		var got sql.NullInt64
-		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK("+name+", 60)").Scan(&got); err != nil {
-			return err
-		}
-		if got.Int64 != 1 {
-			return errors.New("another process has been changing the tables for a minute")
-		}
-		defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK("+name+")") }()
 	}
+	return errors.Join(errs...)
+}
+
+// openShard opens the databases of a shard; of a SQLite file that is not there yet, none: prepare does.
+func (s *Store) openShard(sh *shard) (err error) {
+	if s.dialect.name == MySQL {
+		sh.write, sh.read, err = openMySQL(s.opts.Shards[sh.number], &s.opts)
+		return err
+	}
+	sh.path = s.opts.Shards[sh.number]
+	if _, err := os.Stat(sh.path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return s.openFile(sh)
+}
+
+// openFile locks a SQLite file and opens it.
+func (s *Store) openFile(sh *shard) (err error) {
+	if err := os.MkdirAll(filepath.Dir(sh.path), 0o750); err != nil {
+		return err
+	}
+	if sh.lock, err = lockfile.Take(sh.path + ".lock"); err != nil {
+		return err
+	}
+	sh.write, sh.read, err = openSQLite(sh.path, &s.opts)
+	return err
+}
+
+// prepare brings the tables of a shard up to date.
+func (s *Store) prepare(ctx context.Context, sh *shard) error {
+	if sh.read == nil {
+		if err := s.openFile(sh); err != nil {
+			return err
+		}
+	}
+	if err := s.migrate(ctx, sh); err != nil || s.dialect.name == MySQL {
+		return explain(err, s.opts.Shards[sh.number])
+	}
+	sh.keys = newKeyIndex()
+	return sh.readRuns(ctx)
+}
+
+// migrate brings the tables up to date. MySQL commits each statement that changes a table on its own: there a lock of
+// the server lets one process at a time do it, over connections that have all the time they need.
+func (s *Store) migrate(ctx context.Context, sh *shard) error {
+	if s.dialect.name == SQLite {
+		return s.migrateWith(ctx, sh.write)
+	}
+	cfg, err := sessionConfig(s.opts.Shards[sh.number])
+	if err != nil {
+		return err
+	}
+	cfg.ReadTimeout = 0
+	db, err := openPool(cfg, 2)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() // the lock goes with it, however this ends
+	var got sql.NullInt64
+	err = conn.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT('sluice ', SHA1(DATABASE())), ?)", migrateWait.Seconds()).Scan(&got)
+	if err != nil {
+		return err
+	}
+	if got.Int64 != 1 {
+		return fmt.Errorf("another process has been changing the tables for %v: wait for it, then start again", migrateWait)
+	}
+	if err := s.migrateWith(ctx, db); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT('sluice ', SHA1(DATABASE())))")
+	return err
+}
+
+// migrateWait is how long a process waits for another one that changes the tables.
+const migrateWait = time.Minute
+
+func (s *Store) migrateWith(ctx context.Context, db *sql.DB) error {
 	files, err := fs.Sub(migrations, "migrations/"+string(s.dialect.name))
 	if err != nil {
 		panic("BUG: migrations are not embedded: " + err.Error())
 	}
-	provider, err := goose.NewProvider(s.dialect.goose, sh.write, files, goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(s.dialect.goose, db, files, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func testDatabase(t testing.TB) string {
 		}
 		_ = db.Close()
 	})
-	return server + name
+	return wired(t, server+name)
 }
 
 // newStore opens a new deployment, which is closed and dropped when the test ends.

@@ -155,12 +155,9 @@ type recording struct {
 	cells  cells
 }
 
-// pieceRows bounds the rows between two looks at the clock, and the rows of one statement on MySQL, where pieceBytes
-// bounds it too.
-const (
-	pieceRows  = 500
-	pieceBytes = 1 << 20
-)
+// pieceRows bounds the rows between two looks at the clock, and the rows of one statement on MySQL, where
+// statementBytes bounds it too.
+const pieceRows = 500
 
 func (r *recording) run(entries []entry) error {
 	now, err := r.t.now()
@@ -203,7 +200,7 @@ func (r *recording) run(entries []entry) error {
 func pieceLen(entries []entry) int {
 	bytes := 0
 	for i := range entries {
-		if i == pieceRows || (i > 0 && bytes > pieceBytes) {
+		if i == pieceRows || (i > 0 && bytes > statementBytes) {
 			return i
 		}
 		r := entries[i].row.Record

@@ -40,6 +40,8 @@ type Store struct {
 
 	offers sync.Map // order.OfferID -> offerFacts: what never changes about an offer
 
+	warnings []string
+
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -76,6 +78,9 @@ func (s *Store) Stats() (all Stats) {
 	}
 	return all
 }
+
+// Warnings says what Open found that weakens a promise and that it did not refuse, a line each.
+func (s *Store) Warnings() []string { return s.warnings }
 
 // Shards is the number of shards.
 func (s *Store) Shards() int { return len(s.shards) }

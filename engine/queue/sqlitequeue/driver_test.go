@@ -337,9 +337,36 @@ func TestFactsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(t.Context(), Options{Path: path, Partitions: order.Partitions{Normal: 3, Flash: 2}})
-	if err == nil || !strings.Contains(err.Error(), "partitions.normal = 2") {
+	if err == nil || !strings.Contains(err.Error(), "engine.partitions.normal: the queue was made with 2") {
 		t.Errorf("open with other partition counts: %v", err)
 	}
+}
+
+// Check says what Open would, and makes and changes nothing, beside an open queue too.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	o := Options{Path: filepath.Join(t.TempDir(), "queue.db"), Partitions: order.Partitions{Normal: 2, Flash: 2}}
+	want := func(what, text, refusal string) {
+		t.Helper()
+		got, err := Check(t.Context(), o)
+		if got != text || (err == nil) != (refusal == "") || err != nil && !strings.Contains(err.Error(), refusal) {
+			t.Errorf("%s: %q, %v", what, got, err)
+		}
+	}
+	want("before the first start", "no file yet: the first start makes it", "")
+	if _, err := os.Stat(o.Path); !os.IsNotExist(err) {
+		t.Errorf("the check made the file: %v", err)
+	}
+	q := openAt(t, o)
+	publish(t, q, 0, 3, 100)
+	want("beside an open queue", "3 messages wait in it, 0 dead letters", "")
+	o.Partitions.Flash = 4
+	want("other partitions", "", "engine.partitions.flash: the queue was made with 2, which never changes; the configuration says 4")
+	o.Partitions.Flash = 2
+	if err := q.file.exec("PRAGMA user_version = 7"); err != nil {
+		t.Fatal(err)
+	}
+	want("a newer file", "", "its tables are of version 7, made by another program; this one knows version 1")
 }
 
 func TestDurabilitySettings(t *testing.T) {

@@ -57,7 +57,7 @@ func (f *file) migrate() error {
 		return err
 	}
 	if version != 0 {
-		return fmt.Errorf("the file has schema version %d, this program knows %d", version, schemaVersion)
+		return foreignVersion(version)
 	}
 	if err := f.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
@@ -70,19 +70,37 @@ func (f *file) migrate() error {
 	return f.exec("COMMIT")
 }
 
-// checkFacts holds the file to the partition counts it was made with: another count would give stored messages to other
-// partitions.
+func foreignVersion(version int64) error {
+	return fmt.Errorf("its tables are of version %d, made by another program; this one knows version %d: run the program that made it, or a newer one",
+		version, schemaVersion)
+}
+
+// fact is a number that the file was made with: with another count of partitions, stored messages would be others'.
+type fact struct {
+	name  string
+	value int64
+}
+
+func facts(ps order.Partitions) []fact {
+	return []fact{{"partitions.normal", int64(ps.Normal)}, {"partitions.flash", int64(ps.Flash)}}
+}
+
+func (f *fact) differs(have int64) error {
+	return fmt.Errorf("engine.%s: the queue was made with %d, which never changes; the configuration says %d: put it back", f.name, have, f.value)
+}
+
+// checkFacts stores the facts in a new file and holds the file to them later.
 func (f *file) checkFacts(ps order.Partitions) error {
-	for name, want := range map[string]int{"partitions.normal": ps.Normal, "partitions.flash": ps.Flash} {
-		if err := f.exec("INSERT INTO fact(name, value) VALUES(?, ?) ON CONFLICT DO NOTHING", name, int64(want)); err != nil {
+	for _, fact := range facts(ps) {
+		if err := f.exec("INSERT INTO fact(name, value) VALUES(?, ?) ON CONFLICT DO NOTHING", fact.name, fact.value); err != nil {
 			return err
 		}
-		have, err := f.number("SELECT value FROM fact WHERE name = ?", name)
+		have, err := f.number("SELECT value FROM fact WHERE name = ?", fact.name)
 		if err != nil {
 			return err
 		}
-		if have != int64(want) {
-			return fmt.Errorf("the queue was made with %s = %d, which never changes; the configuration says %d", name, have, want)
+		if have != fact.value {
+			return fact.differs(have)
 		}
 	}
 	return nil

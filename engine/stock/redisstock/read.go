@@ -1,10 +1,12 @@
 package redisstock
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -201,17 +203,48 @@ func (s *Stock) State(ctx context.Context, p order.Partition) (stock.State, erro
 	return st, answered(sc, p, r.err)
 }
 
-// Snapshot reads all of the partition's stock (stock.Stock). Everything on the server waits for it: 100,000 buyers take
-// some 50 ms.
+// snapshotPage is about how many buyers one call of a snapshot reads: a millisecond of the server.
+const snapshotPage = 1000
+
+// Snapshot reads all of the partition's stock (stock.Stock), in pages. If it changes meanwhile it is read anew, at once:
+// everything on the server waits for that, some 50 ms for 100,000 buyers.
 func (s *Stock) Snapshot(ctx context.Context, p order.Partition, e order.Epoch) (*stock.Snapshot, error) {
+	var snap stock.Snapshot
+	for cursor := "0"; ; {
+		page, next, err := s.snapshot(ctx, p, epochText(e), cursor, snapshotPage)
+		switch {
+		case err != nil:
+			return nil, err
+		case cursor == "0":
+			snap = *page
+		case page.Applied != snap.Applied || page.Reserves != snap.Reserves:
+			whole, _, err := s.snapshot(ctx, p, epochText(e))
+			return whole, err
+		default:
+			snap.Batches, snap.Buyers = page.Batches, append(snap.Buyers, page.Buyers...)
+		}
+		if cursor = next; cursor == "0" {
+			break
+		}
+	}
+	slices.SortFunc(snap.Buyers, func(a, b stock.Buyer) int {
+		return cmp.Or(cmp.Compare(a.Offer, b.Offer), cmp.Compare(a.User, b.User))
+	})
+	snap.Buyers = slices.Compact(snap.Buyers)
+	return &snap, nil
+}
+
+// snapshot reads all, or a page and where the next one begins. args are those of snapshot.lua.
+func (s *Stock) snapshot(ctx context.Context, p order.Partition, args ...any) (snap *stock.Snapshot, next string, err error) {
 	sc := s.scripts.snapshot
-	values, err := s.run(ctx, sc, p, epochText(e))
+	values, err := s.run(ctx, sc, p, args...)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	r := reader{values: values}
-	snap := &stock.Snapshot{Batches: int(r.integer())}
+	snap = &stock.Snapshot{Batches: int(r.integer())}
 	left, buyers := reader{values: r.list()}, reader{values: r.list()}
+	next = r.text()
 	for len(left.values) > 0 && left.err == nil {
 		switch field := left.text(); field {
 		case applied:
@@ -230,10 +263,10 @@ func (s *Stock) Snapshot(ctx context.Context, p order.Partition, e order.Epoch) 
 		}
 		offer, user, ok := strings.Cut(field, ":")
 		if !ok || len(user) != 8 {
-			return nil, answered(sc, p, fmt.Errorf("a buyer is called %q", field))
+			return nil, "", answered(sc, p, fmt.Errorf("a buyer is called %q", field))
 		}
 		snap.Buyers = append(snap.Buyers, stock.Buyer{Offer: order.OfferID(r.units(offer)),
 			User: order.UserID(binary.BigEndian.Uint64([]byte(user))), Units: units})
 	}
-	return snap, answered(sc, p, errors.Join(r.err, left.err, buyers.err))
+	return snap, next, answered(sc, p, errors.Join(r.err, left.err, buyers.err))
 }
