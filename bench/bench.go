@@ -17,7 +17,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	o.defaults()
 	r := &runner{o: &o, report: &Report{
 		Scenario: o.Scenario, Date: time.Now().UTC().Truncate(time.Second), Machine: machine(), Commit: o.Commit,
-		Command: o.Command, Generator: o.Generator, Durability: durability(&o),
+		Command: o.Command, Generator: o.Generator, Durability: durability(ctx, &o),
 	}}
 	if r.report.Command == "" {
 		r.report.Command = strings.Join(os.Args, " ")
@@ -38,6 +38,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		err = r.retry(ctx)
 	case Ceiling:
 		err = r.ceilingOnly(ctx)
+	case Compare:
+		err = r.compare(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bench %s: %w", o.Scenario, err)
@@ -48,7 +50,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return r.report, nil
 }
 
-func durability(o *Options) string {
+func durability(ctx context.Context, o *Options) string {
+	if o.Target == "" && o.Deployment != nil {
+		return o.Deployment.Durability(ctx)
+	}
 	if o.Target != "" || len(o.Args) > 0 {
 		return "as configured: see the command"
 	}

@@ -81,9 +81,7 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	}
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
-	if r.o.Profile != "" {
-		defer r.startProfile(ctx, s)()
-	}
+	profile := r.startProfile(ctx, s, r.o.Profile)
 	before := cpu(s.pid())
 	w := startWatch(ctx, s.ops, 0)
 	v := newVisitors(s.gateway, connections, reqs)
@@ -102,6 +100,9 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	}
 	w.note(round)
 	r.quietAfter(round)
+	if err := profile(round); err != nil {
+		return nil, err
+	}
 	round.Sent = load.Counts{Sent: reqs.Len(), Answered: reqs.Len(), Accepted: accepted}
 	round.Stored, round.Seconds = last.stored-base, last.at.Sub(began).Seconds()
 	round.Rate = float64(round.Stored) / round.Seconds

@@ -33,16 +33,14 @@ func (r *runner) ceilingOf(ctx context.Context, connections int, reqs *load.Requ
 	}
 	defer func() { _ = c.stop() }()
 	r.quietBefore(ctx, round)
-	before, own := cpu(c.pid()), ownCPU()
+	before := cpu(c.pid())
 	out, err := r.run(ctx, load.Options{Addr: c.addrs["gateway"], Connections: connections, Duration: r.o.Duration}, reqs, true)
 	if err != nil {
 		return fmt.Errorf("ceiling: %w", err)
 	}
 	answered := float64(max(1, out.counts.Answered))
 	round.CeilingCPU = (cpu(c.pid()) - before) * 1e6 / answered
-	if r.o.Generator == Own {
-		round.GeneratorCPU = (ownCPU() - own) * 1e6 / answered
-	}
+	round.GeneratorCPU = out.own * 1e6 / answered
 	r.quietAfter(round)
 	round.Ceiling, round.CeilingTime = out.rate, &out.answer
 	if round.Sent.Sent == 0 { // the bare server alone

@@ -2,7 +2,9 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"sluice/bench/audit"
@@ -20,7 +22,11 @@ func (r *runner) flash(ctx context.Context) error {
 	for n := range r.o.Rounds {
 		for i, c := range cases {
 			limit := r.o.Limits[i%len(r.o.Limits)]
-			round, err := r.sale(ctx, saleOptions{connections: c.Connections, limit: limit, rate: r.o.Rate, first: n+i == 0})
+			so := saleOptions{connections: c.Connections, limit: limit, lines: r.o.Lines, rate: r.o.Rate}
+			if n+i == 0 {
+				so.profile = r.o.Profile
+			}
+			round, err := r.sale(ctx, so)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.Name, err)
 			}
@@ -47,7 +53,8 @@ func (r *runner) shareOfRate(ctx context.Context, cases int) error {
 		c := r.report.Cases[i]
 		c.summarise()
 		rate := c.Rate * r.o.RateShare
-		round, err := r.sale(ctx, saleOptions{connections: c.Connections, limit: r.o.Limits[i%len(r.o.Limits)], rate: rate})
+		so := saleOptions{connections: c.Connections, limit: r.o.Limits[i%len(r.o.Limits)], lines: r.o.Lines, rate: rate}
+		round, err := r.sale(ctx, so)
 		if err != nil {
 			return fmt.Errorf("%s at %.0f/s: %w", c.Name, rate, err)
 		}
@@ -63,9 +70,11 @@ const batchCeilingConnections = 256
 
 type saleOptions struct {
 	connections, limit int
+	lines              int // orders of one request; 0: one, not through the batch endpoint
 	rate               float64
-	first              bool // the round that is profiled
-	carts              bool // ordinary orders instead of a sale
+	profile            string // file for a CPU profile of the server; empty: none, unkept: only to divide its CPU time by
+	carts              bool   // ordinary orders instead of a sale
+	alone              bool   // not followed by the bare server
 }
 
 // sale is one round.
@@ -94,11 +103,11 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	if round.Stored > 0 {
 		round.DiskAtRest = float64(atRest) / float64(round.Stored)
 	}
-	if so.rate > 0 || r.o.Minute || s.child == nil {
+	if so.rate > 0 || so.alone || r.o.Minute || s.child == nil {
 		return round, nil // a ceiling says something about a maximum only, and about this machine only
 	}
 	connections := so.connections
-	if r.o.Lines > 0 {
+	if so.lines > 0 {
 		spec.Lines, connections, round.answerSize = 0, batchCeilingConnections, 0
 		if reqs, err = load.Build(spec); err != nil {
 			return nil, err
@@ -112,19 +121,26 @@ func (r *runner) onSale(ctx context.Context, s *server, so saleOptions) (load.Sp
 	if so.carts {
 		return r.carts(ctx, s)
 	}
-	units := r.o.Units
-	if units == 0 {
-		units = int64(r.o.Orders) * 2
-	}
+	units := r.units()
 	offer, err := s.ops.createOffer(ctx, units, so.limit)
-	return r.spec(s, offer), err
+	spec := r.spec(s, offer)
+	spec.Lines = so.lines
+	return spec, err
+}
+
+// units is how many are on sale in a round.
+func (r *runner) units() int64 {
+	if r.o.Units == 0 {
+		return int64(r.o.Orders) * 2
+	}
+	return r.o.Units
 }
 
 // spec describes the requests of a round.
 func (r *runner) spec(s *server, offer order.OfferID) load.Spec {
 	return load.Spec{
 		Count: r.o.Orders, Users: r.o.Users, Offer: offer, Keyless: r.o.Keyless, Details: r.o.Details,
-		Lines: r.o.Lines, Service: s.service, Secret: []byte(s.secret), Expires: time.Now().Add(24 * time.Hour), Seed: r.o.Seed, Host: "sluice",
+		Service: s.service, Secret: []byte(s.secret), Expires: time.Now().Add(24 * time.Hour), Seed: r.o.Seed, Host: "sluice",
 	}
 }
 
@@ -136,19 +152,17 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 		return err
 	}
 	r.quietBefore(ctx, round)
-	if so.first && r.o.Profile != "" {
-		defer r.startProfile(ctx, s)()
-	}
-	cpuBefore := cpu(s.pid())
+	profile := r.startProfile(ctx, s, so.profile)
+	used := r.startMeter(process{name: "sluice", pid: s.pid()})
 	w := startWatch(ctx, s.ops, reqs.Offer())
 	var waiting *records
 	if r.o.Generator == Own {
 		if waiting, err = startRecords(ctx, s.gateway, reqs.Spec()); err != nil {
 			w.stop()
-			return err
+			return errors.Join(err, profile(nil))
 		}
 	}
-	out, err := r.run(ctx, load.Options{Addr: s.gateway, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
+	out, err := r.send(ctx, load.Options{Addr: s.gateway, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
 	if waiting != nil {
 		if stopped := waiting.stop(); err == nil { // both say the same of a server that is not there
 			err = stopped
@@ -156,15 +170,22 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	}
 	if err != nil {
 		w.stop()
-		return err
+		return errors.Join(err, profile(nil))
 	}
 	last, err := w.settle(ctx, base+int64(out.counts.Accepted)+waiting.accepted(), out.exact)
 	if err != nil {
-		return err
+		return errors.Join(err, profile(nil))
 	}
 	w.note(round)
-	round.CPU = (cpu(s.pid()) - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
+	if s.child != nil {
+		round.Processes = used.stop(out.own, last.stored-base)
+		round.CPU = round.Processes[1].CPU * float64(last.stored-base) / float64(max(1, out.counts.Answered))
+	}
 	r.quietAfter(round)
+	if err := profile(round); err != nil {
+		return err
+	}
+	out.complete()
 	round.fill(out, last.stored-base, last.at)
 	waiting.fill(round)
 	if r.o.Minute {
@@ -239,16 +260,38 @@ func (r *runner) quietAfter(round *Round) {
 	round.Quiet = round.Quiet && lost < quietAfter
 }
 
-// profileSeconds is how long the server is profiled from the beginning of the load.
-const profileSeconds = 5
+// profileSecondsMax is how long a server is profiled from the beginning of the load, at most. A profile cannot be ended
+// early.
+const profileSecondsMax = 20
 
-// startProfile profiles the server; the function returned waits until that is done.
-func (r *runner) startProfile(ctx context.Context, s *server) func() {
+// unkept is the file of a profile that is not kept.
+const unkept = "-"
+
+// startProfile profiles the server, if there is a file for it. The function returned waits until that is done, and
+// divides the server's CPU time of the round by it; nil: there is none.
+func (r *runner) startProfile(ctx context.Context, s *server, file string) func(*Round) error {
+	if file == "" {
+		return func(*Round) error { return nil }
+	}
+	var profile []byte
 	done := make(chan error, 1)
-	go func() { done <- s.ops.profile(ctx, profileSeconds, r.o.Profile) }()
-	return func() {
-		if err := <-done; err != nil {
-			r.say("%v", err)
+	go func() {
+		var err error
+		profile, err = s.ops.profile(ctx, min(max(r.o.Orders/20_000, 1), profileSecondsMax))
+		done <- err
+	}()
+	return func(round *Round) error {
+		err := <-done
+		if err == nil && file != unkept {
+			err = os.WriteFile(file, profile, 0o644)
 		}
+		if err != nil || round == nil || len(round.Processes) < 2 {
+			return err
+		}
+		var why error
+		if round.Processes[1].Stages, why = stagesOf(profile, round.Processes[1].CPU); why != nil {
+			round.Notes = append(round.Notes, "stages: "+why.Error()) // the load was over too soon
+		}
+		return nil
 	}
 }

@@ -15,14 +15,32 @@ import (
 
 // run puts requests on a server with the generator that was asked for.
 func (r *runner) run(ctx context.Context, lo load.Options, reqs *load.Requests, repeats bool) (*outcome, error) {
-	if r.o.Generator == Wrk {
-		return r.wrk(ctx, &lo, reqs, repeats)
+	out, err := r.send(ctx, lo, reqs, repeats)
+	if err == nil {
+		out.complete()
 	}
-	res, err := r.shown(ctx, lo, reqs)
+	return out, err
+}
+
+// send is run for who measures until later: the outcome is to be completed.
+func (r *runner) send(ctx context.Context, lo load.Options, reqs *load.Requests, repeats bool) (*outcome, error) {
+	own := ownCPU()
+	out, err := r.generate(ctx, &lo, reqs, repeats)
+	if err == nil {
+		out.own = ownCPU() - own
+	}
+	return out, err
+}
+
+func (r *runner) generate(ctx context.Context, lo *load.Options, reqs *load.Requests, repeats bool) (*outcome, error) {
+	if r.o.Generator == Wrk {
+		return r.wrk(ctx, lo, reqs, repeats)
+	}
+	res, err := r.shown(ctx, *lo, reqs)
 	if err != nil {
 		return nil, err
 	}
-	return outcomeOf(res, reqs, lo.Pick), nil
+	return countsOf(res, reqs, lo.Pick), nil
 }
 
 // shown is load.Run with a progress bar, if there is a terminal to show it.

@@ -72,23 +72,28 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 		return nil, err
 	}
 	r.quietBefore(ctx, round)
-	if r.o.Profile != "" && rate > 0 {
-		defer r.startProfile(ctx, s)()
+	file := ""
+	if rate > 0 {
+		file = r.o.Profile
 	}
+	profile := r.startProfile(ctx, s, file)
 	before := cpu(s.pid())
 	w := startWatch(ctx, s.ops, 0)
 	flash, normal, err := r.both(ctx, s.gateway, rate, sale, ordinary)
 	if err != nil {
 		w.stop()
-		return nil, err
+		return nil, errors.Join(err, profile(nil))
 	}
 	want := base + int64(flash.counts.Accepted+normal.counts.Accepted)
 	last, err := w.settle(ctx, want, flash.exact && normal.exact)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, profile(nil))
 	}
 	round.CPU = (cpu(s.pid()) - before) * 1e6 / float64(max(1, flash.counts.Answered+normal.counts.Answered))
 	r.quietAfter(round)
+	if err := profile(round); err != nil {
+		return nil, err
+	}
 	round.fill(flash, last.stored-base, last.at)
 	round.Series.watched(w, flash.start.Add(flash.first), last.at)
 	round.Ordinary.Sent, round.Ordinary.Answer = normal.counts, normal.answer

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -159,11 +158,11 @@ func sumMetric(text []byte, name string) (sum int64, err error) {
 	return sum, nil
 }
 
-// profile writes a CPU profile of the next seconds to a file.
-func (c *opsClient) profile(ctx context.Context, seconds int, path string) error {
+// profile is a CPU profile of the next seconds.
+func (c *opsClient) profile(ctx context.Context, seconds int) ([]byte, error) {
 	b, err := c.do(ctx, http.MethodGet, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds), nil)
 	if err != nil {
-		return fmt.Errorf("profile: %w", err)
+		return nil, fmt.Errorf("profile: %w", err)
 	}
-	return os.WriteFile(path, b, 0o644)
+	return b, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"sluice/bench/audit"
@@ -20,11 +21,12 @@ const (
 	Browse  = "browse"  // people: the offer's page, an order, polls until it is stored, the list, a cancel
 	Retry   = "retry"   // storms of repeated keys: one order per key
 	Ceiling = "ceiling" // the bare server alone
+	Compare = "compare" // flash, batch, the bare server and a naive one in turn, on the same databases and Redis
 )
 
 // Scenarios lists them.
 func Scenarios() []string {
-	return []string{Flash, Batch, Normal, Mixed, Browse, SoldOut, Retry, Ceiling}
+	return []string{Flash, Batch, Normal, Mixed, Browse, SoldOut, Retry, Ceiling, Compare}
 }
 
 // Generators of load.
@@ -52,6 +54,8 @@ type Options struct {
 	Program string
 	Args    []string
 	Dir     string // under which data directories are made and removed; empty: that of temporary files
+	// Deployment is where the child processes keep what is not in their directories; nil: nothing.
+	Deployment Deployment
 
 	Orders      int           // requests of a round; 0: 100,000, or what Duration needs
 	Duration    time.Duration // ends the sending; 0: when Orders are sent
@@ -60,15 +64,18 @@ type Options struct {
 	RateShare   float64       // flash: after the rounds, one more at this share of the stored rate; 0: none
 	Connections []int         // a case for each; default 256, of Batch 8
 	Lines       int           // Batch: orders of one request; default 500
-	Limits      []int         // per-user limits, a case for each; default 0, none
-	Users       int           // distinct users; 0: as many as orders
-	Units       int64         // on sale; 0: enough for every order
-	Rounds      int           // of every case; default 1
-	Copies      int           // retry: how often each key is sent; default 10
-	Keyless     bool          // flash: without idempotency keys
-	Details     int           // bytes of an order's details; default 200
-	Minute      bool          // flash: a minute at the maximum, its last 10 s against its first
-	Seed        uint64        // of users and keys; 0: by the clock
+	// NaiveConnections are the naive server's connections to each shard; of several numbers the fastest in each round counts.
+	// Default 8.
+	NaiveConnections []int
+	Limits           []int  // per-user limits, a case for each; default 0, none
+	Users            int    // distinct users; 0: as many as orders
+	Units            int64  // on sale; 0: enough for every order
+	Rounds           int    // of every case; default 1
+	Copies           int    // retry: how often each key is sent; default 10
+	Keyless          bool   // flash: without idempotency keys
+	Details          int    // bytes of an order's details; default 200
+	Minute           bool   // flash: a minute at the maximum, its last 10 s against its first
+	Seed             uint64 // of users and keys; 0: by the clock
 
 	Generator string        // Own or Wrk
 	Patience  time.Duration // how long to wait for a quiet machine before each run; default 40 s, negative: do not look
@@ -96,15 +103,18 @@ func (o *Options) defaults() {
 		o.Orders = int(perSecond * o.Duration.Seconds())
 	}
 	if len(o.Connections) == 0 && o.Scenario == Batch {
-		o.Connections = []int{8}
+		o.Connections = []int{batchConnections}
 	}
 	if len(o.Connections) == 0 {
 		o.Connections = []int{256}
 	}
-	if o.Scenario != Batch {
+	if o.Scenario != Batch && o.Scenario != Compare {
 		o.Lines = 0
 	} else if o.Lines == 0 {
 		o.Lines = 500
+	}
+	if len(o.NaiveConnections) == 0 {
+		o.NaiveConnections = []int{8}
 	}
 	if len(o.Limits) == 0 {
 		o.Limits = []int{0}
@@ -167,10 +177,16 @@ func (o *Options) Validate() error {
 		"a target needs its ops listener and token, to create offers, its JWT secret, to sign buyers' tokens, and its service token")
 	check(o.Orders >= 0 && o.Users >= 0 && o.Units >= 0 && o.Rounds >= 0 && o.Copies >= 0 && o.Rate >= 0 && o.Cap >= 0,
 		"numbers must not be negative")
-	for _, n := range append(append([]int{}, o.Connections...), o.Limits...) {
+	for _, n := range slices.Concat(o.Connections, o.Limits) {
 		check(n >= 0, "numbers must not be negative")
 	}
+	for _, n := range o.NaiveConnections {
+		check(n >= 1, "the naive server needs a connection")
+	}
 	check(o.Scenario != Mixed || o.Target == "", "mixed needs servers of its own: it sets their limits")
+	check(o.Scenario != Compare || o.Target == "" && o.Deployment != nil,
+		"compare needs a configuration with MySQL shards and Redis, on which it runs servers of its own: deploy/local/up DIR mariadb redis, then -c DIR/distributed.yaml")
+	check(o.Scenario != Compare || o.Generator != Wrk && len(o.Connections) < 2 && len(o.Limits) < 2, "compare compares one number of connections and one limit, with its own generator")
 	check(!o.Minute || o.Scenario == Flash || o.Scenario == Batch, "a minute is measured by flash and batch only")
 	check(o.Lines >= 0 && o.Lines <= 1000, "lines must be 1 to 1000")
 	return errors.Join(errs...)

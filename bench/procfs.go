@@ -27,19 +27,21 @@ func memory(pid int, field string) int64 {
 	return 0
 }
 
-// cpu is the CPU time that a process has used, in seconds.
-func cpu(pid int) float64 {
+// cpu is the CPU time that a process and its children that have ended have used, in seconds.
+func cpu(pid int) (seconds float64) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
 	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) < 13 {
+	if len(f) < 15 {
 		return 0
 	}
-	user, _ := strconv.ParseFloat(f[11], 64)
-	system, _ := strconv.ParseFloat(f[12], 64)
-	return (user + system) / 100
+	for _, ticks := range f[11:15] { // user and system, and those of children
+		n, _ := strconv.ParseFloat(ticks, 64)
+		seconds += n / 100
+	}
+	return seconds
 }
 
 // ownCPU is the CPU time that this process has used, in seconds.

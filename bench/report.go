@@ -35,6 +35,8 @@ type Case struct {
 	Rate    float64 `json:"rate"`
 	Ceiling float64 `json:"ceiling,omitempty"`
 	Share   float64 `json:"share,omitempty"`
+	// Times is Rate by that of the naive server in the same round; of compare only.
+	Times float64 `json:"times_naive,omitempty"`
 }
 
 // Round is one run against the server, and the run of the same bytes against the bare server.
@@ -47,6 +49,7 @@ type Round struct {
 	Stored  int64   `json:"stored,omitempty"`
 	Ceiling float64 `json:"ceiling,omitempty"`
 	Share   float64 `json:"share,omitempty"`
+	Times   float64 `json:"times_naive,omitempty"`
 	// Latencies in milliseconds: to the answer, and to the durable record of a few orders that asked to wait for it.
 	Answer      Latency  `json:"answer_ms"`
 	Record      *Latency `json:"record_ms,omitempty"`
@@ -57,16 +60,18 @@ type Round struct {
 	// Lost is the share of CPU time that others took, before and after each run.
 	Lost  []float64 `json:"lost"`
 	Quiet bool      `json:"quiet"`
-	// CPU time per request of the server, the bare server and the generator (0 of wrk): on a machine that others use too
+	// CPU time per request of the server, the bare server and the generator: on a machine that others use too
 	// it says more than rates. Memory and disk are the server's. Zero for a target.
 	CPU          float64 `json:"server_cpu_us_per_request,omitempty"`
 	CeilingCPU   float64 `json:"ceiling_cpu_us_per_request,omitempty"`
 	GeneratorCPU float64 `json:"generator_cpu_us_per_request,omitempty"`
-	MemoryBefore int64   `json:"rss_before_bytes,omitempty"`
-	MemoryAfter  int64   `json:"rss_after_bytes,omitempty"`
-	MemoryPeak   int64   `json:"rss_peak_bytes,omitempty"`
-	Disk         int64   `json:"disk_bytes,omitempty"` // write-ahead logs included
-	DiskAtRest   float64 `json:"disk_bytes_per_order_at_rest,omitempty"`
+	// Processes is all CPU time of the round per stored order, by process; of flash, batch and compare.
+	Processes    []Process `json:"processes,omitempty"`
+	MemoryBefore int64     `json:"rss_before_bytes,omitempty"`
+	MemoryAfter  int64     `json:"rss_after_bytes,omitempty"`
+	MemoryPeak   int64     `json:"rss_peak_bytes,omitempty"`
+	Disk         int64     `json:"disk_bytes,omitempty"` // write-ahead logs included
+	DiskAtRest   float64   `json:"disk_bytes_per_order_at_rest,omitempty"`
 	// A minute's first and last ten seconds, stored orders per second.
 	First10 float64 `json:"first_10s,omitempty"`
 	Last10  float64 `json:"last_10s,omitempty"`
@@ -125,28 +130,26 @@ func (r *Report) JSON(w io.Writer) error {
 
 // summarise sets the medians.
 func (c *Case) summarise() {
-	var quiet []*Round
+	c.Rate = c.median(func(r *Round) float64 { return r.Rate })
+	c.Ceiling = c.median(func(r *Round) float64 { return r.Ceiling })
+	c.Share = c.median(func(r *Round) float64 { return r.Share })
+	c.Times = c.median(func(r *Round) float64 { return r.Times })
+}
+
+// median is that of a figure over the quiet rounds, or over all if fewer than half were quiet.
+func (c *Case) median(f func(*Round) float64) float64 {
+	var quiet, all []float64
 	for i := range c.Rounds {
+		v := f(&c.Rounds[i])
+		all = append(all, v)
 		if c.Rounds[i].Quiet {
-			quiet = append(quiet, &c.Rounds[i])
+			quiet = append(quiet, v)
 		}
 	}
-	if 2*len(quiet) < len(c.Rounds) {
-		quiet = nil
-		for i := range c.Rounds {
-			quiet = append(quiet, &c.Rounds[i])
-		}
+	if 2*len(quiet) < len(all) {
+		quiet = all
 	}
-	over := func(f func(*Round) float64) float64 {
-		values := make([]float64, len(quiet))
-		for i, r := range quiet {
-			values[i] = f(r)
-		}
-		return median(values)
-	}
-	c.Rate = over(func(r *Round) float64 { return r.Rate })
-	c.Ceiling = over(func(r *Round) float64 { return r.Ceiling })
-	c.Share = over(func(r *Round) float64 { return r.Share })
+	return median(quiet)
 }
 
 func median(values []float64) float64 {

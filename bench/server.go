@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"time"
 
 	"sluice/bench/audit"
 )
@@ -21,8 +23,13 @@ type server struct {
 	service string // the service token
 	child   *child // nil: somebody's
 	dir     string // of the child; empty: somebody's
+	place   *Place
 	keep    bool
 	judge   *audit.Options // nil: cannot be audited
+
+	once    sync.Once // of stop
+	stopErr error
+	atRest  int64
 }
 
 // startServer starts a server in a new directory, or reaches the target.
@@ -40,20 +47,45 @@ func startServer(ctx context.Context, o *Options) (*server, error) {
 		return nil, err
 	}
 	s := &server{dir: dir, keep: o.Keep, secret: random(), service: random(), judge: o.Audit}
+	if s.place, err = o.place(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	token := random()
-	argv := append([]string{program, "serve"}, o.Args...)
+	argv := append(append([]string{program, "serve"}, o.Args...), s.place.Args...)
 	argv = append(argv, "--set", "data_dir="+dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
 		"--set", "log.level=warn")
 	s.child, err = start(ctx, []string{"SLUICE_JWT_SECRET=" + s.secret, "SLUICE_OPS_TOKEN=" + token,
 		"SLUICE_SERVICE_TOKEN=" + s.service}, argv...)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, s.remove())
 	}
 	s.gateway, s.ops = s.child.addrs["gateway"], newOpsClient(s.child.addrs["ops"], token)
 	if s.judge == nil {
-		s.judge = embeddedStores(dir)
+		s.judge = s.stores()
 	}
 	return s, nil
+}
+
+// stores are what the auditor reads: shards in the place or the directory, the embedded queue in the directory.
+func (s *server) stores() *audit.Options {
+	if s.place.Audit == nil {
+		return embeddedStores(s.dir)
+	}
+	o := *s.place.Audit
+	if queue := filepath.Join(s.dir, "queue.db"); exists(queue) {
+		o.QueueFile = queue
+	}
+	return &o
+}
+
+// removeWait bounds the removal of a round's place.
+const removeWait = 2 * time.Minute
+
+// remove removes what a child that has ended leaves behind, also when the run was interrupted.
+func (s *server) remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), removeWait)
+	defer cancel()
+	return errors.Join(os.RemoveAll(s.dir), s.place.Remove(ctx))
 }
 
 func (o *Options) program() (string, error) {
@@ -107,18 +139,20 @@ func (s *server) audit(ctx context.Context, history []audit.Entry) (*audit.Repor
 	return report, nil
 }
 
-// stop ends a child and removes its directory; somebody's server stays as it is. atRest is the space that the directory
+// stop ends a child and removes what it kept; somebody's server stays as it is. atRest is the space that the directory
 // took when the child had ended.
 func (s *server) stop() (atRest int64, err error) {
 	if s.child == nil {
 		return 0, nil
 	}
-	err = s.child.stop()
-	atRest = disk(s.dir)
-	if s.keep {
-		return atRest, err
-	}
-	return atRest, errors.Join(err, os.RemoveAll(s.dir))
+	s.once.Do(func() {
+		s.stopErr = s.child.stop()
+		s.atRest = disk(s.dir)
+		if !s.keep {
+			s.stopErr = errors.Join(s.stopErr, s.remove())
+		}
+	})
+	return s.atRest, s.stopErr
 }
 
 // pid is that of a child, 0 of somebody's server.

@@ -14,10 +14,21 @@ func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "bench %s, %s, commit %s\n%s\n%s\n%s; generator %s on the same machine\n\n", r.Scenario,
 		r.Date.Format(time.RFC3339), r.Commit, r.Machine, r.Command, r.Durability, r.Generator)
-	fmt.Fprintf(b, "%-40s %12s %12s %8s\n", "medians of "+r.unit(), "per second", "ceiling", "share")
+	times := ""
+	if r.Scenario == Compare {
+		times = "times naive"
+	}
+	fmt.Fprintf(b, "%-40s %12s %12s %8s %s\n", "medians of "+r.unit(), "per second", "ceiling", "share", times)
 	for i := range r.Cases {
 		c := &r.Cases[i]
-		fmt.Fprintf(b, "%-40s %12.0f %12s %8s\n", c.Name, c.Rate, orDash("%.0f", c.Ceiling), orDash("%.3f", c.Share))
+		fmt.Fprintf(b, "%-40s %12.0f %12s %8s", c.Name, c.Rate, orDash("%.0f", c.Ceiling), orDash("%.3f", c.Share))
+		if times != "" {
+			fmt.Fprintf(b, " %11s", orDash("%.2f", c.Times))
+		}
+		b.WriteByte('\n')
+	}
+	if r.Scenario == Compare {
+		r.processes(b)
 	}
 	for i := range r.Cases {
 		c := &r.Cases[i]
@@ -33,7 +44,7 @@ func (r *Report) Text(w io.Writer) error {
 // unit is what a rate of the scenario counts.
 func (r *Report) unit() string {
 	switch r.Scenario {
-	case Flash, Batch, Normal, Mixed, Browse:
+	case Flash, Batch, Normal, Mixed, Browse, Compare:
 		return "stored orders"
 	case SoldOut:
 		return "refusals"
@@ -75,6 +86,13 @@ func (round *Round) text(b *strings.Builder, unit string) {
 	if round.CPU > 0 {
 		fmt.Fprintf(b, "  %-16s server %.1f us per request, bare server %s, generator %s\n", "CPU",
 			round.CPU, orDash("%.1f", round.CeilingCPU), orDash("%.1f", round.GeneratorCPU))
+	}
+	if len(round.Processes) > 2 {
+		fmt.Fprintf(b, "  %-16s", "CPU per order")
+		for _, p := range round.Processes {
+			fmt.Fprintf(b, " %s %.1f,", p.Name, p.CPU)
+		}
+		fmt.Fprintf(b, " all %.1f us\n", cpuOf(round.Processes))
 	}
 	if round.MemoryPeak > 0 {
 		before, stopped := "", ""

@@ -27,6 +27,13 @@ type counts struct {
 	asked   atomic.Int64 // Unix seconds at which somebody last asked for Left
 }
 
+// NewOffer is an offer of which nothing was heard yet: all that its total leaves is left.
+func NewOffer(o order.Offer, p order.Partition) *Offer {
+	offer := &Offer{Offer: o, Partition: p, counts: &counts{}}
+	offer.counts.left.Store(o.Total - o.Sold)
+	return offer
+}
+
 // Left is the units left as this process last heard: at most a second old for an offer that was asked for during the
 // last minute.
 func (o *Offer) Left() int64 {
@@ -77,12 +84,10 @@ func (c *catalogue) get(id order.OfferID) *Offer {
 func (c *catalogue) put(p order.Partition, offers []order.Offer) []*Offer {
 	entries := make([]*Offer, len(offers))
 	for i := range offers {
-		o := &Offer{Offer: offers[i], Partition: p}
+		o := NewOffer(offers[i], p)
 		if old := c.get(o.ID); old != nil {
 			o.counts = old.counts
 		} else {
-			o.counts = &counts{}
-			o.counts.left.Store(o.Total - o.Sold)
 			c.size.Add(1)
 		}
 		c.offers.Store(o.ID, o)

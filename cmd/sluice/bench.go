@@ -27,12 +27,17 @@ func newBench(s *settings) *cobra.Command {
 		Use:   "bench " + strings.Join(bench.Scenarios(), "|"),
 		Short: "Put load on a server, audit it, and report",
 		Long: "Put load on a server and report what it stored, how fast, and the audit's verdict. Without --target every round\n" +
-			"starts a server of its own, with the given -c and --set, and removes its data. With --target, -c and --set\n" +
+			"starts a server of its own, with the given -c and --set, and removes its data. Where these name MySQL shards or\n" +
+			"Redis, a round makes databases and a name of its own beside the configured ones. With --target, -c and --set\n" +
 			"name the configuration that the running server has. The exit code is 1 if an audit failed.",
 		Args: takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.Scenario = args[0]; o.Scenario == bench.Ceiling && f.listen != "" {
+			switch o.Scenario = args[0]; {
+			case f.listen == "":
+			case o.Scenario == bench.Ceiling:
 				return bench.ServeCeiling(cmd.Context(), bench.CeilingOptions{Listen: f.listen, AnswerBytes: f.answerBytes}, cmd.OutOrStdout())
+			case o.Scenario == "naive":
+				return serveNaive(cmd, s, &f, &o)
 			}
 			return runBench(cmd, s, &o, &f)
 		},
@@ -48,8 +53,9 @@ func newBench(s *settings) *cobra.Command {
 	flags.Float64Var(&o.Cap, "cap", 0, "mixed: orders per second of the sale that the server lets through (default 3000)")
 	flags.Float64Var(&o.RateShare, "rate-share", 0, "flash, batch: one more round at this share of the stored rate")
 	flags.IntSliceVar(&o.Connections, "connections", nil, "connections; a case for each (default 256, of batch 8)")
+	flags.IntSliceVar(&o.NaiveConnections, "naive-connections", []int{8}, "compare: the naive server's connections to each shard; of several numbers the fastest counts")
 	flags.IntSliceVar(&o.Limits, "limit", nil, "per-user limits; a case for each (default 0, none)")
-	flags.IntVar(&o.Lines, "lines", 500, "batch: orders of one request")
+	flags.IntVar(&o.Lines, "lines", 500, "batch, compare: orders of one request")
 	flags.IntVar(&o.Users, "users", 0, "distinct users (default: as many as orders)")
 	flags.Int64Var(&o.Units, "units", 0, "units on sale (default: enough for every order)")
 	flags.IntVar(&o.Rounds, "rounds", 1, "rounds of every case")
@@ -63,7 +69,7 @@ func newBench(s *settings) *cobra.Command {
 	flags.StringVar(&o.Profile, "profile", "", "file for a CPU profile of the server in the first round")
 	flags.BoolVar(&o.Keep, "keep", false, "keep the data directories")
 	flags.StringVar(&o.Dir, "dir", "", "where data directories are made (default: that of temporary files)")
-	flags.StringVar(&f.listen, "listen", "", "ceiling: be the bare server on this address")
+	flags.StringVar(&f.listen, "listen", "", "ceiling, naive: be that server on this address")
 	flags.IntVar(&f.answerBytes, "answer-bytes", 500, "ceiling: bytes of the bare server's answers")
 	_ = flags.MarkHidden("listen")       // both exist: errors cannot be
 	_ = flags.MarkHidden("answer-bytes") // for the children of bench
@@ -80,6 +86,10 @@ func runBench(cmd *cobra.Command, s *settings, o *bench.Options, f *benchFlags) 
 		}
 	} else {
 		o.Args = s.args()
+		var err error
+		if o.Deployment, err = s.deployment(); err != nil {
+			return err
+		}
 	}
 	o.Commit, o.Progress = commit(), cmd.ErrOrStderr()
 	var against *bench.Report

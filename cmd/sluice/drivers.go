@@ -153,9 +153,7 @@ func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *con
 	if c.Stock.Driver == "memstock" {
 		return memstock.New(memstock.Options{Partitions: c.Engine.Partitions, Now: time.Now}), true, nil
 	}
-	o := d.redisstock
-	o.Partitions, o.Password, o.Deadline = c.Engine.Partitions, secrets.RedisPassword, c.Engine.Deadline
-	redis, err := redisstock.Open(o)
+	redis, err := redisstock.Open(d.redis(c, secrets))
 	if err != nil {
 		return nil, false, err
 	}
@@ -165,6 +163,13 @@ func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *con
 	return redis, false, nil
 }
 
+// redis is how fast stock in Redis is opened.
+func (d *drivers) redis(c *configs.Config, secrets *configs.Secrets) redisstock.Options {
+	o := d.redisstock
+	o.Partitions, o.Password, o.Deadline = c.Engine.Partitions, secrets.RedisPassword, c.Engine.Deadline
+	return o
+}
+
 // checkStock looks at the fast stock that is configured, without changing anything.
 func (d *drivers) checkStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (list []finding) {
 	note := func(level store.Level, text string) { list = append(list, finding{level, "fast stock", text}) }
@@ -172,9 +177,7 @@ func (d *drivers) checkStock(ctx context.Context, c *configs.Config, secrets *co
 		note(store.OK, "in memory of the one process that runs, counted anew from the shards at every start")
 		return list
 	}
-	o := d.redisstock
-	o.Partitions, o.Password = c.Engine.Partitions, secrets.RedisPassword
-	redis, err := redisstock.Open(o)
+	redis, err := redisstock.Open(d.redis(c, secrets))
 	if err != nil {
 		note(store.Wrong, err.Error())
 		return list
@@ -183,11 +186,6 @@ func (d *drivers) checkStock(ctx context.Context, c *configs.Config, secrets *co
 	servers, warnings := describeStock(ctx, redis)
 	for _, text := range servers {
 		note(store.OK, text)
-	}
-	if more, ok := any(redis).(interface {
-		Warnings(context.Context) []string
-	}); ok {
-		warnings = append(warnings, more.Warnings(ctx)...)
 	}
 	for _, text := range warnings {
 		note(store.Warning, text)
@@ -207,12 +205,7 @@ func describeStock(ctx context.Context, st stock.Stock) (servers, warnings []str
 		return nil, nil
 	}
 	servers, warnings = redis.Describe(ctx)
-	if more, ok := st.(interface {
-		Warnings(context.Context) []string
-	}); ok {
-		warnings = append(warnings, more.Warnings(ctx)...)
-	}
-	return servers, warnings
+	return servers, append(warnings, redis.Warnings(ctx)...)
 }
 
 // checkQueue looks at the queue that is configured, without changing anything.

@@ -1,9 +1,11 @@
 # Private MariaDB servers: one in DIR/mariadb and, for tests in which a single shard's server fails, two further ones in
-# DIR/mariadb-2 and DIR/mariadb-3. Each has a free loopback port, little memory, and every commit on disk.
+# DIR/mariadb-2 and DIR/mariadb-3. Each has a free loopback port, little memory, and every commit on disk. With
+# SLUICE_LOCAL_MARIADB_SIZE, such as 2G, the first has a buffer pool and a log of that size, as for a benchmark; with
+# SLUICE_LOCAL_MARIADB_BINLOG=off there is no binary log.
 # shellcheck shell=bash
 
 mariadb_up() {
-	mariadb_start "$1/mariadb" 128M
+	mariadb_start "$1/mariadb" "${SLUICE_LOCAL_MARIADB_SIZE:-128M}"
 	set_env "$1/env" SLUICE_TEST_MYSQL "$(mariadb_dsn "$1/mariadb")"
 }
 
@@ -26,6 +28,8 @@ mariadb_start() {
 	mkdir -p "$dir"
 	if running "$dir/pid" mariadbd; then
 		mariadb_ready "$dir" || die "mariadbd runs but does not answer; see $dir/error.log"
+		[ -z "${SLUICE_LOCAL_MARIADB_SIZE:-}" ] || grep -qx "innodb_buffer_pool_size = $2" "$dir/my.cnf" ||
+			die "mariadbd runs with another size than $2: stop it with down first"
 		return
 	fi
 	[ -s "$dir/port" ] || free_port >"$dir/port"
@@ -83,12 +87,15 @@ mariadb_config() {
 		innodb_log_file_size = $3
 		innodb_flush_log_at_trx_commit = 1
 		performance_schema = OFF
+		server-id = 1
+	CNF
+	[ "${SLUICE_LOCAL_MARIADB_BINLOG:-on}" = on ] || return 0
+	cat <<-CNF
 		log-bin = binlog
 		binlog_format = ROW
 		sync_binlog = 1
 		max_binlog_size = 64M
 		expire_logs_days = 1
-		server-id = 1
 	CNF
 }
 

@@ -92,6 +92,8 @@ var directions = []struct {
 		"sluice/engine/order", "sluice/engine/stock", "sluice/engine/queue", "sluice/persist/store", "sluice/gateway/...", "sluice/internal/...",
 	}},
 	{"sluice/bench/audit", []string{"sluice/engine/order", "sluice/internal/..."}},
+	// The naive server is what stands behind a gateway in the place of the engine.
+	{"sluice/bench/naive", []string{"sluice/engine", "sluice/engine/order", "sluice/gateway", "sluice/lifecycle", "sluice/persist/store"}},
 	{"sluice/bench", []string{"sluice/engine/order", "sluice/bench/...", "sluice/gateway/client", "sluice/configs", "sluice/internal/..."}},
 	{"sluice/bench/...", []string{"sluice/engine/order", "sluice/bench/...", "sluice/gateway/client", "sluice/configs", "sluice/internal/..."}},
 }

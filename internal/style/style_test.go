@@ -156,7 +156,7 @@ func goFiles(t *testing.T) []*file {
 
 // skipped: what is not ours, or not part of the product's module.
 func skipped(rel, name string) bool {
-	return slices.Contains([]string{"data", "bin", "tools", "docs", "bench/naive"}, rel) ||
+	return slices.Contains([]string{"data", "bin", "tools", "docs"}, rel) ||
 		name == "testdata" || name == "node_modules" || (strings.HasPrefix(name, ".") && name != ".")
 }
 

@@ -83,11 +83,12 @@ func (c committedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	const set = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-	if _, err := conn.(driver.ExecerContext).ExecContext(ctx, set, nil); err != nil {
+	kept := &keptConn{conn.(mysqlConn), map[saleKey]preparedStmt{}}
+	if _, err := kept.ExecContext(ctx, set, nil); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	return conn, nil
+	return kept, nil
 }
 
 // place is where a shard lies, without its password.

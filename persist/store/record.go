@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -150,6 +151,7 @@ type recording struct {
 	last   order.ID
 	keys   []keyEntry // of what was stored (SQLite)
 	text   []byte
+	args   []driver.NamedValue
 	cells  cells
 }
 
@@ -221,7 +223,7 @@ func (r *recording) insertList(list []*entry) (clashed []*entry, err error) {
 	if r.t.d.name == SQLite {
 		return r.insertBound(list)
 	}
-	return r.insertText(list)
+	return r.insertMySQL(list)
 }
 
 // refuse makes an entry poison.

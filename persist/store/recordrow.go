@@ -101,17 +101,10 @@ const saleValues = 8 // bound per row
 // sale prepares a statement for the whole list, if all of it are orders of the same goods, as they are in a sale: most columns are
 // then in its text. Only numbers and hexadecimal digits get there.
 func (b *boundInsert) sale(list []*entry) error {
-	if len(list) < saleMin {
+	if len(list) < saleMin || !isSale(list) {
 		return nil
 	}
 	first := list[0].row
-	for _, e := range list {
-		o, f := e.row.Record, first.Record
-		if e.status != order.AwaitingPayment || e.kind != list[0].kind || e.row.Epoch != first.Epoch || o.Shop != f.Shop ||
-			o.Discount != f.Discount || o.Freight != f.Freight || o.Group != f.Group || o.Currency != f.Currency || !slices.Equal(o.Items, f.Items) {
-			return nil
-		}
-	}
 	o, goods := first.Record, first.Record.Goods()
 	text := fmt.Sprintf(saleInsert, first.Epoch, o.Shop, goods, o.Discount, o.Freight, goods-o.Discount+o.Freight, b.r.now, b.r.unpaid,
 		o.Group, o.Currency, appendItems(nil, o.Items), list[0].kind, order.AwaitingPayment)

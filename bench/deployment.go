@@ -1,0 +1,36 @@
+package bench
+
+import (
+	"context"
+
+	"sluice/bench/audit"
+	"sluice/bench/naive"
+)
+
+// Deployment is databases and Redis servers that run outside, on which every round gets a place of its own.
+type Deployment interface {
+	// Place makes a place: empty databases, a name in Redis that nobody uses.
+	Place(ctx context.Context) (*Place, error)
+	// Servers are the addresses of what runs there, for the CPU time that it uses.
+	Servers() []string
+	// Durability says, for the report, which servers they are and when a commit is on disk.
+	Durability(ctx context.Context) string
+}
+
+// Place is where the server of one round keeps what it does not keep in its directory.
+type Place struct {
+	Args  []string       // of `serve`, behind Options.Args: where it is
+	Audit *audit.Options // its shards; nil: they are files in the directory
+	// Naive are the options of a naive server there, without what a round chooses; nil: it cannot run there.
+	Naive *naive.Options
+	// Remove removes all that is in the place.
+	Remove func(ctx context.Context) error
+}
+
+// place makes a place, if there is a deployment.
+func (o *Options) place(ctx context.Context) (*Place, error) {
+	if o.Deployment == nil {
+		return &Place{Remove: func(context.Context) error { return nil }}, nil
+	}
+	return o.Deployment.Place(ctx)
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"sluice/bench"
+	"sluice/bench/audit"
+	"sluice/bench/naive"
+	"sluice/configs"
+	"sluice/persist/store"
+)
+
+// benchDeployment is the MySQL shards and the Redis of a configuration, beside whose databases and names every round of a
+// bench gets its own: the configured ones are not touched.
+type benchDeployment struct {
+	config  *configs.Config
+	drivers *drivers
+	secrets *configs.Secrets
+}
+
+// deployment is what the settings name; nil if everything is files in the data directory.
+func (s *settings) deployment() (bench.Deployment, error) {
+	c, d, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	b := &benchDeployment{config: c, drivers: d}
+	if !b.onMySQL() && !b.onRedis() {
+		return nil, nil
+	}
+	b.secrets, err = c.LoadSecrets(os.Environ(), false)
+	return b, err
+}
+
+func (b *benchDeployment) onMySQL() bool { return b.config.Store.Dialect == store.MySQL }
+func (b *benchDeployment) onRedis() bool { return b.config.Stock.Driver == "redisstock" }
+
+// placeWait bounds the making of a place. Nothing ends it earlier: what was made must be known.
+const placeWait = time.Minute
+
+// Place makes databases whose names begin like those of the configured shards, and a name in Redis.
+func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), placeWait)
+	defer cancel()
+	var random [5]byte
+	_, _ = rand.Read(random[:]) // never fails: the program is ended instead
+	tag := "bench_" + hex.EncodeToString(random[:])
+	p := &bench.Place{}
+	var made []*mysql.Config
+	if b.onMySQL() {
+		var err error
+		if made, err = b.createDatabases(ctx, tag); err != nil {
+			return nil, err
+		}
+		p.Audit = &audit.Options{Dialect: "mysql", VirtualShards: b.config.Store.VirtualShards}
+		var public []string
+		for _, dsn := range made {
+			p.Audit.Shards = append(p.Audit.Shards, dsn.FormatDSN())
+			open := dsn.Clone()
+			open.Passwd = ""
+			public = append(public, open.FormatDSN())
+		}
+		p.Args = append(p.Args, "--set", "store.shards="+strings.Join(public, ","))
+	}
+	name := b.drivers.redisstock.Name + "-" + tag
+	if b.onRedis() {
+		p.Args = append(p.Args, "--set", "stock.redisstock.name="+name)
+	}
+	if b.onMySQL() && b.onRedis() && !b.drivers.redisstock.Cluster {
+		p.Naive = &naive.Options{Shards: p.Audit.Shards, Name: name, Redis: b.redis(b.drivers.redisstock.Addrs[0])}
+	}
+	p.Remove = func(ctx context.Context) error {
+		return errors.Join(dropDatabases(ctx, made), b.forget(ctx, name))
+	}
+	return p, nil
+}
+
+// createDatabases makes one beside each shard. They must not be there: what is dropped later was made here.
+func (b *benchDeployment) createDatabases(ctx context.Context, tag string) (made []*mysql.Config, err error) {
+	places, err := shardPlaces(b.config, b.secrets)
+	if err != nil {
+		return nil, err
+	}
+	for i, place := range places {
+		dsn, err := mysql.ParseDSN(place)
+		if err == nil {
+			dsn.DBName += "_" + tag
+			err = execute(ctx, dsn, "CREATE DATABASE `"+dsn.DBName+"`")
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("bench: make a database beside shard %d: %w", i, err), dropDatabases(context.WithoutCancel(ctx), made))
+		}
+		made = append(made, dsn)
+	}
+	return made, nil
+}
+
+func dropDatabases(ctx context.Context, made []*mysql.Config) error {
+	var errs []error
+	for _, dsn := range made {
+		if err := execute(ctx, dsn, "DROP DATABASE `"+dsn.DBName+"`"); err != nil {
+			errs = append(errs, fmt.Errorf("bench: drop %s: %w", dsn.DBName, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// server opens the server of a shard, without a database.
+func server(dsn *mysql.Config) (*sql.DB, error) {
+	dsn = dsn.Clone()
+	dsn.DBName = ""
+	connector, err := mysql.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+func execute(ctx context.Context, dsn *mysql.Config, statement string) error {
+	db, err := server(dsn)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, statement)
+	return errors.Join(err, db.Close())
+}
+
+func (b *benchDeployment) redisAddrs() []string {
+	if !b.onRedis() {
+		return nil
+	}
+	return slices.Concat(b.drivers.redisstock.Addrs, b.drivers.redisstock.FlashAddrs)
+}
+
+func (b *benchDeployment) redis(addr string) redis.Options {
+	return redis.Options{Addr: addr, Username: b.drivers.redisstock.Username, Password: b.secrets.RedisPassword, DisableIdentity: true}
+}
+
+// forget removes every key of a name.
+func (b *benchDeployment) forget(ctx context.Context, name string) error {
+	var errs []error
+	for _, addrs := range [][]string{b.drivers.redisstock.Addrs, b.drivers.redisstock.FlashAddrs} {
+		if !b.onRedis() || len(addrs) == 0 {
+			continue
+		}
+		o := b.redis("")
+		client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: addrs, Username: o.Username, Password: o.Password,
+			IsClusterMode: b.drivers.redisstock.Cluster, DisableIdentity: true})
+		each := func(ctx context.Context, node *redis.Client) error { return forgetAt(ctx, node, name) }
+		if cluster, ok := client.(*redis.ClusterClient); ok {
+			errs = append(errs, cluster.ForEachMaster(ctx, each))
+		} else {
+			errs = append(errs, each(ctx, client.(*redis.Client)))
+		}
+		errs = append(errs, client.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func forgetAt(ctx context.Context, node *redis.Client, name string) error {
+	keys := node.Scan(ctx, 0, name+":*", 1000).Iterator()
+	for keys.Next(ctx) {
+		if err := node.Unlink(ctx, keys.Val()).Err(); err != nil {
+			return fmt.Errorf("bench: remove %s from Redis: %w", name, err)
+		}
+	}
+	return keys.Err()
+}
+
+// Servers are the addresses of the databases and of Redis.
+func (b *benchDeployment) Servers() []string {
+	addrs := b.redisAddrs()
+	if !b.onMySQL() {
+		return addrs
+	}
+	for _, place := range b.config.Store.Shards {
+		if dsn, err := mysql.ParseDSN(place); err == nil && dsn.Net == "tcp" {
+			addrs = append(addrs, dsn.Addr)
+		}
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs)
+}
+
+// durable are the settings of a MySQL server that say when a commit is on disk, and how much of it is in memory.
+var durable = []string{"version", "innodb_flush_log_at_trx_commit", "sync_binlog", "log_bin", "innodb_doublewrite",
+	"innodb_buffer_pool_size", "innodb_log_file_size"}
+
+// Durability asks the first shard's server and the first Redis.
+func (b *benchDeployment) Durability(ctx context.Context) string {
+	said := []string{"queue: a SQLite file, WAL, synchronous=FULL"}
+	if b.onMySQL() {
+		said = append(said, fmt.Sprintf("%d MySQL shards: %s", len(b.config.Store.Shards), b.askMySQL(ctx)))
+	}
+	for _, addr := range b.redisAddrs()[:min(1, len(b.redisAddrs()))] {
+		o := b.redis(addr)
+		client := redis.NewClient(&o)
+		info, _ := client.InfoMap(ctx, "server").Result() // what it does not say is not there
+		settings, _ := client.ConfigGet(ctx, "append*").Result()
+		said = append(said, fmt.Sprintf("Redis %s: appendonly %s, appendfsync %s", info["Server"]["redis_version"],
+			settings["appendonly"], settings["appendfsync"]))
+		_ = client.Close()
+	}
+	return strings.Join(said, "; ")
+}
+
+func (b *benchDeployment) askMySQL(ctx context.Context) string {
+	places, err := shardPlaces(b.config, b.secrets)
+	if err != nil {
+		return "unknown"
+	}
+	dsn, err := mysql.ParseDSN(places[0])
+	if err != nil {
+		return "unknown"
+	}
+	db, err := server(dsn)
+	if err != nil {
+		return "unknown"
+	}
+	defer db.Close()
+	var said []string
+	for _, name := range durable {
+		var is, value string
+		if db.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE '"+name+"'").Scan(&is, &value) == nil {
+			said = append(said, name+" "+value)
+		}
+	}
+	return strings.Join(said, ", ")
+}
+
+// serveNaive is the naive server, as a child of bench.
+func serveNaive(cmd *cobra.Command, s *settings, f *benchFlags, o *bench.Options) error {
+	c, d, err := s.load()
+	if err != nil {
+		return err
+	}
+	secrets, err := c.LoadSecrets(os.Environ(), false)
+	if err != nil {
+		return err
+	}
+	b := &benchDeployment{config: c, drivers: d, secrets: secrets}
+	if !b.onMySQL() || !b.onRedis() || d.redisstock.Cluster {
+		return errors.New("the naive server runs on MySQL shards and a single Redis only")
+	}
+	limit := 0
+	if len(o.Limits) > 0 {
+		limit = o.Limits[0]
+	}
+	places, err := shardPlaces(c, secrets)
+	if err != nil {
+		return err
+	}
+	tuneRuntime(&c.Runtime)
+	return naive.Serve(cmd.Context(), naive.Options{Listen: f.listen, JWTSecret: secrets.JWT, Shards: places, Name: d.redisstock.Name,
+		Redis: b.redis(d.redisstock.Addrs[0]), Units: o.Units, Limit: limit, Connections: o.NaiveConnections[0]}, cmd.OutOrStdout())
+}
