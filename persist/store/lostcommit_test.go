@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -155,4 +156,38 @@ func TestCommitsLostAgainAndAgain(t *testing.T) {
 		l.claim(m)
 		l.expect(l.offers[0], 6, map[order.UserID]int64{1: 2, 2: 2})
 	}, [2]int64{10, 3})
+}
+
+// A server that hangs in COMMIT or ROLLBACK is waited for no longer than the caller wants, and the connection on which the
+// transaction may still be open is not used again.
+func TestHangingEndOfATransaction(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"COMMIT", "ROLLBACK"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			l := newLossy(t, [2]int64{10, 0})
+			l.proxy.silent.Store(how)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			began := time.Now()
+			refused := errors.New("refused")
+			err := l.update(ctx, 0, order.Flash, func(x *tx) error {
+				if _, err := x.exec("UPDATE offer_stock SET sold = sold + 1"); err != nil {
+					return err
+				}
+				if how == "ROLLBACK" {
+					return refused
+				}
+				return nil
+			})
+			const hanging = 20 * time.Second // the driver's own patience is 30 s
+			if want := map[string]error{"COMMIT": context.DeadlineExceeded, "ROLLBACK": refused}[how]; !errors.Is(err, want) ||
+				time.Since(began) > hanging {
+				t.Errorf("after %v: %v, want %v", time.Since(began), err, want)
+			}
+			l.proxy.silent.Store("")
+			l.proxy.cut() // the server learns of it
+			l.expect(l.offers[0], 10, nil)
+		})
+	}
 }

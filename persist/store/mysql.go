@@ -87,7 +87,7 @@ func (c committedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	return conn, nil
+	return &boundConn{mysqlConn: conn.(mysqlConn)}, nil
 }
 
 // place is where a shard lies, without its password.
