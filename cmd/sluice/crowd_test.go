@@ -27,6 +27,7 @@ type crowd struct {
 
 	mu    sync.Mutex
 	calls []sight
+	sold  map[string]int64 // when the latest call was sent that had an offer
 }
 
 // buyer is a client that does not give up: what was not answered is asked again, with the same key.
@@ -43,14 +44,15 @@ type purchase struct {
 	key, body, query string
 	offer            string // the first one of the cart
 	units            int64
-	asked            bool // before, and not answered
+	unknown          bool // an earlier call came to nothing that the buyer knows
 }
 
 // sight is one call as its buyer saw it.
 type sight struct {
 	audit.Entry
-	offer           string
-	asked, replayed bool
+	offer    string
+	again    bool // after a call whose outcome is unknown
+	replayed bool
 }
 
 func newCrowd(t *testing.T, seed uint64, keen int) *crowd {
@@ -60,7 +62,7 @@ func newCrowd(t *testing.T, seed uint64, keen int) *crowd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = history.Close() })
-	c := &crowd{t: t, history: history, keen: keen}
+	c := &crowd{t: t, history: history, keen: keen, sold: map[string]int64{}}
 	for i := range crowdBuyers {
 		c.buyers = append(c.buyers, &buyer{user: order.UserID(i + 1), rand: rand.New(rand.NewPCG(seed, uint64(i+1)))})
 	}
@@ -101,7 +103,7 @@ func (v *visit) step() bool {
 		v.wish = v.wants()
 	}
 	w := v.wish
-	e := sight{Entry: audit.Entry{User: v.user, Key: w.key, Units: w.units, Sent: time.Now().UnixMicro()}, offer: w.offer, asked: w.asked}
+	e := sight{Entry: audit.Entry{User: v.user, Key: w.key, Units: w.units, Sent: time.Now().UnixMicro()}, offer: w.offer, again: w.unknown}
 	a, err := v.shop.with(v.client, "POST", v.shop.gateway+"/v1/orders"+w.query, v.token, w.body, "Idempotency-Key", w.key)
 	e.Answered = time.Now().UnixMicro()
 	if err == nil {
@@ -112,7 +114,7 @@ func (v *visit) step() bool {
 		}
 	}
 	v.note(e)
-	w.asked = true
+	w.unknown = w.unknown || e.unknown()
 	switch {
 	case err != nil:
 		return false
@@ -168,6 +170,16 @@ func (c *crowd) note(e sight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, e)
+	if e.accepted() {
+		c.sold[e.offer] = max(c.sold[e.offer], e.Sent)
+	}
+}
+
+// lastSold is when the latest call was sent that had an offer, in microseconds; 0 if there is none.
+func (c *crowd) lastSold(offer string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sold[offer]
 }
 
 // accepted tells whether the buyer was promised an order, unknown whether he was told nothing.
