@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"testing"
@@ -189,5 +190,28 @@ func TestHangingEndOfATransaction(t *testing.T) {
 			l.proxy.cut() // the server learns of it
 			l.expect(l.offers[0], 10, nil)
 		})
+	}
+}
+
+// A COMMIT that came too late to be sent leaves its transaction open: the connection is not used again.
+func TestCommitThatCameTooLate(t *testing.T) {
+	t.Parallel()
+	needMySQL(t)
+	cfg, err := sessionConfig(testOptions(t, MySQL, 1).Shards[0])
+	noError(t, err)
+	connector, err := mysql.NewConnector(cfg)
+	noError(t, err)
+	conn, err := committedConnector{connector}.Connect(t.Context())
+	noError(t, err)
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	x, err := conn.(driver.ConnBeginTx).BeginTx(ctx, driver.TxOptions{})
+	noError(t, err)
+	cancel()
+	if err := x.Commit(); !errors.Is(err, context.Canceled) {
+		t.Errorf("commit: %v", err)
+	}
+	if conn.(driver.Validator).IsValid() {
+		t.Error("the connection goes back with an open transaction")
 	}
 }
