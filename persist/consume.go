@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -28,9 +27,6 @@ const (
 	lookAgain     = 20 * time.Millisecond // between two looks whether such a flush has ended
 )
 
-// errLeft says that messages were left to the queue, which delivers them again to who joins it.
-var errLeft = errors.New("the home shard answers again, and what was left to the queue is taken again")
-
 // consumer consumes one kind. It is one goroutine.
 type consumer struct {
 	*Persist
@@ -41,25 +37,6 @@ type consumer struct {
 	stopped map[order.Partition]bool // nothing of these is taken until the process is restarted
 	rate    float64                  // orders received per second, over about the last one
 	rated   time.Time                // when that was known
-}
-
-// held is what was received of one home shard and is not acknowledged yet, in order: first what is in the flush under
-// way, then what waits for the next.
-type held struct {
-	items   []item
-	bytes   int
-	under   int        // of items, in the flush under way; 0: there is none
-	done    chan error // how that flush ended
-	left    bool       // to the queue: everything behind items
-	retryAt time.Time  // not before, after a failure
-	pause   time.Duration
-}
-
-type item struct {
-	message   *order.Message // nil: damaged, and buried
-	position  uint64
-	partition order.Partition
-	bytes     int
 }
 
 // run joins the queue, again after every failure, until ctx ends.
@@ -156,7 +133,7 @@ func (c *consumer) landed(h *held, err error) error {
 		c.stopPartition(ahead.Partition, err)
 		h.drop(ahead.Partition)
 		h.retryAt = time.Now() // the other partitions' messages wait for nothing; zero would let them wait for a new one
-		return nil
+		return h.again()
 	case err != nil:
 		c.stats.failures.Add(1)
 		c.log.Warn("flush failed; it is tried again", "kind", c.kind.String(), "messages", len(under), "error", err)
@@ -174,10 +151,7 @@ func (c *consumer) landed(h *held, err error) error {
 		}
 	}
 	crash.At("ack")
-	if h.left {
-		return errLeft
-	}
-	return nil
+	return h.again()
 }
 
 // gather receives until a flush is due: at rest at once, under load after a part of Linger that grows with the load, or
@@ -332,33 +306,4 @@ func (c *consumer) stopPartition(p order.Partition, why error) {
 	c.stopped[p] = true
 	c.stats.stopped.Add(1)
 	c.log.Error("PARTITION STOPPED: its orders are not stored until somebody looks", "partition", p, "error", why)
-}
-
-// drop forgets what is held of a partition: it is not acknowledged and comes back.
-func (h *held) drop(p order.Partition) {
-	h.items = slices.DeleteFunc(h.items, func(it item) bool { return it.partition == p })
-	h.count()
-}
-
-// shift forgets the first n messages: they are stored.
-func (h *held) shift(n int) {
-	h.items = slices.Delete(h.items, 0, n)
-	h.count()
-	h.retryAt, h.pause = time.Time{}, 0
-	if len(h.items) > 0 {
-		h.retryAt = time.Now()
-	}
-}
-
-func (h *held) count() {
-	h.bytes = 0
-	for i := range h.items {
-		h.bytes += h.items[i].bytes
-	}
-}
-
-// fail keeps what is held for later.
-func (h *held) fail() {
-	h.pause = min(max(2*h.pause, retryFirst), retryLast)
-	h.retryAt = time.Now().Add(h.pause)
 }

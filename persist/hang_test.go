@@ -136,3 +136,40 @@ func TestMessagesOfADeadHomeShardAreLeftToTheQueue(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// What was left to the queue comes back also when the one message that was kept stops its partition.
+func TestMessagesLeftToTheQueueOutliveAStop(t *testing.T) {
+	t.Parallel()
+	l := newLineOf(t, 4)
+	file, err := sql.Open("sqlite", filepath.Join(l.dir, "shard-1.db")+"?_pragma=busy_timeout(10000)")
+	check(t, err)
+	defer func() { check(t, file.Close()) }()
+	x := persist.New(persist.DefaultOptions(), l.queue, l.store, slog.New(slog.DiscardHandler))
+	x.HoldAtMost(1000)
+	check(t, x.Start(t.Context()))
+	t.Cleanup(func() { check(t, x.Close(context.Background())) })
+	l.at(1, func() {
+		l.awaitStored(l.batchFor(0, 1))
+		awaitBacklog(t, l.queue, l.p)
+		_, err = file.Exec("ALTER TABLE claimed_batch RENAME TO claimed_batch_away")
+		check(t, err)
+		p := l.p
+		for _, other := range l.store.Partitions().Each(order.Flash) {
+			if l.store.Home(other) == 1 && other != p {
+				l.p = other
+			}
+		}
+		l.batch(l.epoch+1, 1) // ahead of what its home shard has begun
+		l.await("a failure", func() bool { return x.Stats().Failures > 0 })
+		l.p = p
+		ids := l.batchFor(0, 50)
+		received := x.Stats().Received
+		l.await("all messages", func() bool { return x.Stats().Received >= max(received, 52) })
+		_, err = file.Exec("ALTER TABLE claimed_batch_away RENAME TO claimed_batch")
+		check(t, err)
+		l.awaitStored(ids)
+	})
+	if n := x.Stats().Stopped; n != 1 {
+		t.Errorf("%d partitions have stopped, want 1", n)
+	}
+}

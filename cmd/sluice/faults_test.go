@@ -38,6 +38,7 @@ func TestFaults(t *testing.T) {
 		{"kill -9 of the program", u.killProgram},
 		{"kill -9 of Redis", u.killRedis},
 		{"kill -9 of Redis, its file cut short", u.cutRedis},
+		{"Redis stopped for 3 s", u.pauseRedis},
 		{"failover to a replica that has missed orders", u.failOver},
 		{"kill -9 of a database server", u.killShard},
 		{"a database server stopped for 20 s", u.pauseShard},
@@ -105,6 +106,17 @@ func (u *upheaval) killRedis() time.Time {
 	u.redis.Kill()
 	broken := time.Now()
 	u.redis.Start()
+	return broken
+}
+
+// pauseRedis is longer than D. What was asked of it meanwhile is done when nobody waits for it any more.
+func (u *upheaval) pauseRedis() time.Time {
+	u.redis.Pause()
+	broken := time.Now()
+	for time.Since(broken) < 3*time.Second {
+		time.Sleep(100 * time.Millisecond)
+	}
+	u.redis.Resume()
 	return broken
 }
 
