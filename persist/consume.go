@@ -142,7 +142,8 @@ func (c *consumer) landed(h *held, err error) error {
 	}
 	positions := make(map[order.Partition]uint64)
 	for i := range under {
-		positions[under[i].partition] = under[i].position
+		p := under[i].partition
+		positions[p] = max(positions[p], under[i].position) // an older one may have come again behind it
 	}
 	h.shift(len(under))
 	for p, position := range positions {
