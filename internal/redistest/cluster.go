@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
@@ -46,6 +47,49 @@ func Cluster(t testing.TB, masters int, lines ...string) []*Server {
 		n.AwaitCluster("cluster_state:ok")
 	}
 	return nodes
+}
+
+// Owner is the master that has a key, and other is another master.
+func Owner(nodes []*Server, key string) (owner, other *Server) {
+	for _, n := range nodes {
+		n.t.Helper()
+		if n.Info("replication", "role") != "master" {
+			continue
+		}
+		c := n.Client()
+		err := c.Exists(n.t.Context(), key).Err()
+		_ = c.Close()
+		if err == nil {
+			owner = n
+		} else {
+			other = n
+		}
+	}
+	if owner == nil || other == nil {
+		nodes[0].t.Fatalf("no node has %s", key)
+	}
+	return owner, other
+}
+
+// MoveSlot moves the hash slot of a key with everything in it, key by key in a random order. each is called before the
+// first and behind every one, with the number of those that have moved.
+func MoveSlot(nodes []*Server, key string, each func(moved int)) {
+	from, to := Owner(nodes, key)
+	from.t.Helper()
+	slot := from.Do("CLUSTER", "KEYSLOT", key)
+	to.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", from.NodeID())
+	from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", to.NodeID())
+	keys, _ := from.Do("CLUSTER", "GETKEYSINSLOT", slot, 1000).([]any)
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	host, port, _ := net.SplitHostPort(to.Addr)
+	each(0)
+	for i, k := range keys {
+		from.Do("MIGRATE", host, port, k, 0, 30_000, "AUTH", from.Password)
+		each(i + 1)
+	}
+	for _, n := range []*Server{to, from} {
+		n.Do("CLUSTER", "SETSLOT", slot, "NODE", to.NodeID())
+	}
 }
 
 // NodeID is the server's name in its cluster.

@@ -113,7 +113,7 @@ func (s *Server) config() string {
 	_, port, _ := net.SplitHostPort(s.Addr)
 	lines := []string{"bind 127.0.0.1", "port " + port, "dir " + s.Dir, "logfile " + filepath.Join(s.Dir, "log"),
 		"requirepass " + s.Password, "masterauth " + s.Password, "maxmemory 256mb", "maxmemory-policy noeviction", `save ""`,
-		"appendonly yes", "appendfsync everysec", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1",
+		"appendonly yes", "appendfsync everysec", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "enable-debug-command local",
 		// A replica that was cut off gets all of the data again, as one that was away for long does.
 		"repl-backlog-size 16kb"}
 	return strings.Join(append(lines, s.Lines...), "\n") + "\n"
@@ -163,6 +163,13 @@ func (s *Server) Start() {
 		log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
 		s.t.Fatalf("redis-server does not start again: %v\n%s", err, log)
 	}
+}
+
+// StartElsewhere starts the server again with its data, at another address.
+func (s *Server) StartElsewhere() {
+	s.t.Helper()
+	s.Addr = freeAddr(s.t)
+	s.Start()
 }
 
 // Stop ends the server in order: its append-only file is whole.
