@@ -40,8 +40,9 @@ else
 	go test ./engine/stock/memstock -run '^$$' -bench IdemMemory -benchtime 1x
 endif
 
-soak: ## the crash test at length: 500 random kills
+soak: ## crashes and faults at length: 500 random kills, then every fault of a deployment on real servers ten times
 	SLUICE_SOAK=500 go test ./cmd/sluice -run '^TestCrash' -count=1 -timeout 6h -v
+	SLUICE_SOAK=10 go test ./cmd/sluice -run '^TestFaults' -count=1 -timeout 6h -v
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'

@@ -4,22 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
 
 	"sluice/engine/order"
 	"sluice/engine/queue"
+	"sluice/internal/crash"
+	"sluice/persist/store"
 )
 
 const (
 	flushBytesMax = 2 << 20  // received for one flush, about
-	heldBytesMax  = 64 << 20 // of messages whose home shard fails; beyond, nothing more is received
+	onceBytesMax  = 4 << 20  // flushed at once, about: a shard that comes back is given what has gathered piece by piece
+	heldBytesMax  = 64 << 20 // of messages whose home shard fails; beyond, they are left to the queue
 	lingerFrom    = 100.0    // orders per second from which a flush waits for more
 	lingerWhole   = 2_000.0  // from which it waits for the whole of Linger; in between for its part
 	retryFirst    = 50 * time.Millisecond
 	retryLast     = 5 * time.Second
+	patience      = time.Second           // for a flush, before other home shards go on without its shard
+	patienceLost  = 20 * time.Millisecond // for a shard whose last flush has failed
+	lookAgain     = 20 * time.Millisecond // between two looks whether such a flush has ended
 )
 
 // consumer consumes one kind. It is one goroutine.
@@ -34,28 +39,13 @@ type consumer struct {
 	rated   time.Time                // when that was known
 }
 
-// held is what was received of one home shard and is not flushed yet, in order.
-type held struct {
-	items   []item
-	bytes   int
-	retryAt time.Time // not before, after a failure
-	pause   time.Duration
-}
-
-type item struct {
-	message   *order.Message // nil: damaged, and buried
-	position  uint64
-	partition order.Partition
-	bytes     int
-}
-
 // run joins the queue, again after every failure, until ctx ends.
 func (c *consumer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		from, err := c.queue.Consumer(ctx, c.kind)
 		if err == nil {
 			c.from, c.homes = from, make([]held, c.store.Shards())
-			err = c.consume(ctx)
+			err = errors.Join(c.consume(ctx), c.landAll())
 			if closing := from.Close(); closing != nil {
 				c.log.Warn("consumer did not leave cleanly", "kind", c.kind.String(), "error", closing)
 			}
@@ -67,31 +57,113 @@ func (c *consumer) run(ctx context.Context) {
 	}
 }
 
-// consume receives and flushes until ctx ends or the consumer fails.
+// consume receives and flushes until ctx ends or the consumer fails. Flushes may be under way when it returns.
 func (c *consumer) consume(ctx context.Context) error {
 	for {
 		if err := c.gather(ctx); err != nil {
 			return err
 		}
 		for home := range c.homes {
-			if h := &c.homes[home]; len(h.items) > 0 && !time.Now().Before(h.retryAt) {
-				if err := c.flush(home, h); err != nil {
-					return err
-				}
+			h := &c.homes[home]
+			if err := c.land(h, 0); err != nil {
+				return err
+			}
+			if h.under > 0 || len(h.items) == 0 || time.Now().Before(h.retryAt) {
+				continue
+			}
+			c.launch(home, h)
+			wait := patience
+			if h.pause > 0 {
+				wait = patienceLost
+			}
+			if err := c.land(h, wait); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// launch begins to flush what is held of a home shard.
+func (c *consumer) launch(home int, h *held) {
+	size, n := 0, 0
+	for n < len(h.items) && size < onceBytesMax {
+		size += h.items[n].bytes
+		n++
+	}
+	items, done := h.items[:n:n], make(chan error, 1)
+	h.under, h.done = n, done
+	go func() { done <- c.flush(home, items) }()
+}
+
+// land waits for the flush under way, if there is one, and does what its end asks for. One that takes longer than the
+// given time is left to itself: its shard hangs, and the others have done nothing. An error means that the consumer
+// failed.
+func (c *consumer) land(h *held, atMost time.Duration) error {
+	if h.under == 0 {
+		return nil
+	}
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case err := <-h.done:
+		return c.landed(h, err)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// landAll waits for all flushes.
+func (c *consumer) landAll() error {
+	var errs []error
+	for home := range c.homes {
+		if h := &c.homes[home]; h.under > 0 {
+			errs = append(errs, c.landed(h, <-h.done))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// landed acknowledges what a flush has stored. A shard that failed leaves it held for later.
+func (c *consumer) landed(h *held, err error) error {
+	under := h.items[:h.under:h.under]
+	h.under, h.done = 0, nil
+	var ahead *store.AheadError
+	switch {
+	case errors.As(err, &ahead):
+		c.stopPartition(ahead.Partition, err)
+		h.drop(ahead.Partition)
+		h.retryAt = time.Now() // the other partitions' messages wait for nothing; zero would let them wait for a new one
+		return h.again()
+	case err != nil:
+		c.stats.failures.Add(1)
+		c.log.Warn("flush failed; it is tried again", "kind", c.kind.String(), "messages", len(under), "error", err)
+		h.fail()
+		return nil
+	}
+	positions := make(map[order.Partition]uint64)
+	for i := range under {
+		p := under[i].partition
+		positions[p] = max(positions[p], under[i].position) // an older one may have come again behind it
+	}
+	h.shift(len(under))
+	for p, position := range positions {
+		if err := c.from.Ack(context.Background(), p, position); err != nil {
+			return fmt.Errorf("acknowledge partition %d: %w", p, err)
+		}
+	}
+	crash.At("ack")
+	return h.again()
 }
 
 // gather receives until a flush is due: at rest at once, under load after a part of Linger that grows with the load, or
 // with FlushOrdersMax orders. A flush costs some commits, however many orders it has.
 func (c *consumer) gather(ctx context.Context) error {
 	tuning := c.tuning()
-	retryAt, bytes := c.waiting()
-	if bytes > heldBytesMax {
-		sleep(ctx, time.Until(retryAt))
+	if c.bytes() > c.heldMax && !c.leave() {
+		sleep(ctx, lookAgain)
 		return ctx.Err()
 	}
+	retryAt := c.waiting()
 	var flushAt time.Time
 	orders := 0
 	defer func() { c.arrived(orders, time.Now()) }()
@@ -134,16 +206,46 @@ func (c *consumer) linger(most time.Duration) time.Duration {
 	return time.Duration(min(1, c.rate/lingerWhole) * float64(most))
 }
 
-// waiting sums up what is held; retryAt is when the first of it is due, zero if nothing is held.
-func (c *consumer) waiting() (retryAt time.Time, bytes int) {
+// waiting is when something is due of what is held, zero if nothing is held.
+func (c *consumer) waiting() (due time.Time) {
 	for i := range c.homes {
 		h := &c.homes[i]
-		bytes += h.bytes
-		if len(h.items) > 0 && (retryAt.IsZero() || h.retryAt.Before(retryAt)) {
-			retryAt = h.retryAt
+		at := h.retryAt
+		if h.under > 0 {
+			at = time.Now().Add(lookAgain)
+		}
+		if len(h.items) > 0 && (due.IsZero() || at.Before(due)) {
+			due = at
 		}
 	}
-	return retryAt, bytes
+	return due
+}
+
+func (c *consumer) bytes() (bytes int) {
+	for i := range c.homes {
+		bytes += c.homes[i].bytes
+	}
+	return bytes
+}
+
+// leave leaves to the queue what is held of the failing shard that holds most, but for its first messages, with which it is
+// tried again; false if no shard fails. What was not acknowledged comes again to whoever joins the queue anew: this
+// consumer does, once the shard answers.
+func (c *consumer) leave() bool {
+	var most *held
+	for i := range c.homes {
+		if h := &c.homes[i]; h.pause > 0 && !h.left && (most == nil || h.bytes > most.bytes) {
+			most = h
+		}
+	}
+	if most == nil {
+		return false
+	}
+	kept := max(most.under, 1)
+	clear(most.items[kept:])
+	most.items, most.left = most.items[:kept], true
+	most.count()
+	return true
 }
 
 // receive takes what is there into c.homes, and returns how many orders it was. It waits until the given time at most;
@@ -171,7 +273,8 @@ func (c *consumer) receive(ctx context.Context, max int, until time.Time) (order
 
 // take decodes a delivery and holds it for its home shard.
 func (c *consumer) take(d *queue.Delivery) (orders int, err error) {
-	if c.stopped[d.Partition] {
+	h := &c.homes[c.store.Home(d.Partition)]
+	if c.stopped[d.Partition] || h.left {
 		return 0, nil
 	}
 	m, err := order.DecodeMessage(d.Body)
@@ -190,7 +293,6 @@ func (c *consumer) take(d *queue.Delivery) (orders int, err error) {
 		}
 		m = nil
 	}
-	h := &c.homes[c.store.Home(d.Partition)]
 	h.items = append(h.items, item{message: m, position: d.Position, partition: d.Partition, bytes: len(d.Body)})
 	h.bytes += len(d.Body)
 	if m != nil {
@@ -206,20 +308,3 @@ func (c *consumer) stopPartition(p order.Partition, why error) {
 	c.stats.stopped.Add(1)
 	c.log.Error("PARTITION STOPPED: its orders are not stored until somebody looks", "partition", p, "error", why)
 }
-
-// drop forgets what is held of a partition: it is not acknowledged and comes back.
-func (h *held) drop(p order.Partition) {
-	h.items = slices.DeleteFunc(h.items, func(it item) bool { return it.partition == p })
-	h.bytes = 0
-	for i := range h.items {
-		h.bytes += h.items[i].bytes
-	}
-}
-
-// fail keeps what is held for later.
-func (h *held) fail() {
-	h.pause = min(max(2*h.pause, retryFirst), retryLast)
-	h.retryAt = time.Now().Add(h.pause)
-}
-
-func (h *held) done() { *h = held{items: h.items[:0]} }

@@ -15,14 +15,16 @@
 //
 // # Failures
 //
-// A home shard that fails holds up its own messages only: they are kept, bounded by heldBytesMax, and tried again. A
-// user shard that fails once is down until a probe succeeds: its orders are parked. A row that the database refuses by
+// A home shard that fails or hangs holds up its own messages only: they are kept, bounded by heldBytesMax, and tried
+// again. Beyond that they are left to the queue, and taken again when the shard answers. A user shard that fails or
+// hangs once is down until a probe succeeds: its orders are parked. A row that the database refuses by
 // itself is poison: parked with the error, live and pending until a person decides. A damaged message is buried. A
 // message of an unknown version, or of an epoch that its home shard has not begun, stops its partition.
 //
 // # Goroutines
 //
-//	consume  per kind; owns its consumer and what it holds; ends with Close after its flush
-//	sweep    one; records parked orders, probes shards that are down; ends with Close
+//	consume  per kind; owns its consumer and what it holds; ends with Close after its flushes
+//	flush    per kind and home shard, one at a time; consume waits for it, after a second without standing still
+//	sweep    per shard; records the orders parked there, probes it when it is down; ends with Close
 //	writers  a bounded pool per kind; one task per user shard of a flush, awaited by it
 package persist

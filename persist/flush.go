@@ -12,12 +12,11 @@ import (
 	"sluice/persist/store"
 )
 
-// flush claims, records, settles and acknowledges what is held of one home shard. A shard that fails leaves it held for
-// later; an error means that the consumer failed.
-func (c *consumer) flush(home int, h *held) error {
-	messages := make([]*order.Message, 0, len(h.items))
-	for i := range h.items {
-		if m := h.items[i].message; m != nil {
+// flush claims, records and settles messages of one home shard.
+func (c *consumer) flush(home int, items []item) error {
+	messages := make([]*order.Message, 0, len(items))
+	for i := range items {
+		if m := items[i].message; m != nil {
 			messages = append(messages, m)
 		}
 	}
@@ -32,31 +31,10 @@ func (c *consumer) flush(home int, h *held) error {
 		err = c.settle(home, messages)
 	}
 	c.trace(messages, began, claimed, err)
-	var ahead *store.AheadError
-	switch {
-	case errors.As(err, &ahead):
-		c.stopPartition(ahead.Partition, err)
-		h.drop(ahead.Partition)
-		h.retryAt = time.Now() // the other partitions' messages wait for nothing; zero would let them wait for a new one
-		return nil
-	case err != nil:
-		c.stats.failures.Add(1)
-		c.log.Warn("flush failed; it is tried again", "kind", c.kind.String(), "shard", home, "messages", len(messages), "error", err)
-		h.fail()
-		return nil
+	if err != nil {
+		return fmt.Errorf("home shard %d: %w", home, err)
 	}
 	c.stats.flush(rows, time.Since(began))
-	positions := make(map[order.Partition]uint64)
-	for i := range h.items {
-		positions[h.items[i].partition] = h.items[i].position
-	}
-	h.done()
-	for p, position := range positions {
-		if err := c.from.Ack(context.Background(), p, position); err != nil {
-			return fmt.Errorf("acknowledge partition %d: %w", p, err)
-		}
-	}
-	crash.At("ack")
 	return nil
 }
 

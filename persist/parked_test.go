@@ -114,7 +114,7 @@ func TestSweepFindsWhatOthersParked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range otherEvery {
-		k.sweepOnce(t.Context(), n == 0)
+		k.sweepOnce(t.Context(), k.home, n == 0)
 	}
 	if o, err := k.store.Order(t.Context(), k.row(1000).Record.ID); err != nil || o == nil {
 		t.Fatalf("not recorded: %v", err)

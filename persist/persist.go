@@ -24,6 +24,8 @@ type Persist struct {
 	log   *slog.Logger
 	stats counters
 
+	heldMax int // heldBytesMax; a test may set less
+
 	down   []atomic.Bool // by user shard: parked at once until a probe succeeds
 	parked []atomic.Bool // by home shard: something may be parked there
 
@@ -37,7 +39,7 @@ type Persist struct {
 
 // New returns a Persist that does nothing until Start. It does not own queue and store.
 func New(o Options, q queue.Queue, s *store.Store, log *slog.Logger) *Persist {
-	p := &Persist{opts: o, queue: q, store: s, log: log, down: make([]atomic.Bool, s.Shards()),
+	p := &Persist{opts: o, queue: q, store: s, log: log, heldMax: heldBytesMax, down: make([]atomic.Bool, s.Shards()),
 		parked: make([]atomic.Bool, s.Shards()), settled: make(map[order.Partition]order.Epoch)}
 	p.tuned.Store(&o.Tuning)
 	for home := range p.parked {
@@ -83,7 +85,9 @@ func (p *Persist) Start(context.Context) error {
 			c.run(ctx)
 		})
 	}
-	p.running.Go(func() { p.sweep(ctx) })
+	for shard := range p.down {
+		p.running.Go(func() { p.sweep(ctx, shard) })
+	}
 	return nil
 }
 

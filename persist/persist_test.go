@@ -29,6 +29,7 @@ type line struct {
 	epoch order.Epoch
 	offer order.Offer
 	n     int
+	begun map[order.Partition]order.Epoch // on other partitions (at)
 }
 
 func newLine(t *testing.T) *line { return newLineOf(t, 1) }
@@ -38,7 +39,7 @@ func newLineOf(t *testing.T, flash int) *line {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	ps := order.Partitions{Normal: 1, Flash: flash}
-	l := &line{t: t, dir: dir, p: ps.Each(order.Flash)[0]}
+	l := &line{t: t, dir: dir, begun: map[order.Partition]order.Epoch{}, p: ps.Each(order.Flash)[0]}
 	var err error
 	l.store, err = store.Open(ctx, store.Options{Dialect: store.SQLite, Partitions: ps, Deadline: time.Second,
 		Shards: []string{filepath.Join(dir, "shard-0.db"), filepath.Join(dir, "shard-1.db")}})

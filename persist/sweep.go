@@ -2,6 +2,7 @@ package persist
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,30 +15,27 @@ const (
 	otherEvery = 10  // sweeps between two looks for what other processes have parked
 )
 
-// sweep records parked orders and finds out whether shards that were down are up again, until ctx ends.
-func (p *Persist) sweep(ctx context.Context) {
+// sweep records the orders that are parked on a shard and finds out whether it is up again, until ctx ends. Each shard
+// has a sweep of its own: one that hangs holds up no other.
+func (p *Persist) sweep(ctx context.Context, shard int) {
 	for n := 1; ctx.Err() == nil; n++ {
-		p.sweepOnce(ctx, n%otherEvery == 0)
+		p.sweepOnce(ctx, shard, n%otherEvery == 0)
 		sleep(ctx, sweepEvery)
 	}
 }
 
-// sweepOnce sweeps the home shards that may have something parked, and with others asks each of them: what a process has
-// parked that is gone by now is another one's to record.
-func (p *Persist) sweepOnce(ctx context.Context, others bool) {
-	for home := range p.parked {
-		if others {
-			p.lookForParked(ctx, home)
-		}
-		if p.parked[home].Load() {
-			if err := p.sweepHome(ctx, home); err != nil && ctx.Err() == nil {
-				p.log.Warn("parked orders stay parked", "shard", home, "error", err)
-			}
-		}
+// sweepOnce sweeps a shard that may have something parked, and with others asks it: what a process has parked that is
+// gone by now is another one's to record.
+func (p *Persist) sweepOnce(ctx context.Context, shard int, others bool) {
+	if p.down[shard].Load() {
+		p.probe(ctx, shard)
 	}
-	for shard := range p.down {
-		if p.down[shard].Load() {
-			p.probe(ctx, shard)
+	if others {
+		p.lookForParked(ctx, shard)
+	}
+	if !p.down[shard].Load() && p.parked[shard].Load() {
+		if err := p.sweepHome(ctx, shard); err != nil && ctx.Err() == nil {
+			p.log.Warn("parked orders stay parked", "shard", shard, "error", err)
 		}
 	}
 }
@@ -49,6 +47,11 @@ func (p *Persist) lookForParked(ctx context.Context, home int) {
 	if epochs, err := p.store.ParkedEpochs(ctx, home); err == nil && len(epochs) > 0 {
 		p.parked[home].Store(true)
 	}
+}
+
+// call bounds one call of the store.
+func (p *Persist) call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, p.tuning().RecordTimeout)
 }
 
 // probe takes a shard for up again if it answers.
@@ -67,7 +70,7 @@ func (p *Persist) sweepHome(ctx context.Context, home int) error {
 	p.parked[home].Store(false)
 	left := false
 	for shard := range p.down {
-		if err := p.store.UnparkStored(ctx, home, shard); err != nil {
+		if err := p.unparkStored(ctx, home, shard); err != nil {
 			left = true // its shard is down, or the next call says the same
 		}
 		for {
@@ -91,7 +94,7 @@ func (p *Persist) sweepHome(ctx context.Context, home int) error {
 
 // sweepShard records one page of what is parked for a user shard. It returns its size, or -1 if the shard is down.
 func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) {
-	parked, err := p.store.Parked(ctx, home, shard, sweepPage)
+	parked, err := p.readParked(ctx, home, shard)
 	if err != nil || len(parked) == 0 {
 		return 0, err
 	}
@@ -112,11 +115,31 @@ func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) 
 	if err := p.parkPoison(home, shard, rows, poison); err != nil {
 		return 0, err
 	}
-	if err := p.store.Unpark(ctx, home, parked); err != nil { // poison has its error by now and stays
+	unpark, cancel := p.call(ctx)
+	defer cancel()
+	if err := p.store.Unpark(unpark, home, parked); err != nil { // poison has its error by now and stays
 		return 0, err
 	}
 	p.stats.unparked.Add(int64(len(parked) - len(poison)))
 	return len(parked), nil
+}
+
+func (p *Persist) readParked(ctx context.Context, home, shard int) ([]store.ParkedOrder, error) {
+	ctx, cancel := p.call(ctx)
+	defer cancel()
+	return p.store.Parked(ctx, home, shard, sweepPage)
+}
+
+// errDown says that nothing was asked of a shard that is taken for down.
+var errDown = errors.New("the shard is down")
+
+func (p *Persist) unparkStored(ctx context.Context, home, shard int) error {
+	if p.down[shard].Load() {
+		return errDown
+	}
+	ctx, cancel := p.call(ctx)
+	defer cancel()
+	return p.store.UnparkStored(ctx, home, shard)
 }
 
 // settleSwept settles again the partitions of a home shard, now that nothing of them is parked.

@@ -1,184 +1,216 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
-	"sync"
-	"sync/atomic"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	gatewayclient "sluice/gateway/client"
+	"sluice/engine/queue"
+	"sluice/engine/queue/queuetest"
+	"sluice/internal/redistest"
 )
 
-// badRoad stands between clients and a server: it loses requests, loses answers, and answers by itself as a server that is
-// too busy, or as a proxy whose server does not answer in time.
-type badRoad struct {
-	server string
-	calm   atomic.Bool // nothing is lost
-	mu     sync.Mutex
-	rand   *rand.Rand
-	faults [5]int // how often each happened
-}
-
-func (b *badRoad) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	b.mu.Lock()
-	fault := b.rand.IntN(10)
-	if b.calm.Load() {
-		fault = 10
+// TestFaults breaks every part of a deployment under load, one after the other and each several times: the program, Redis,
+// a database server, the queue. After each fault the auditor judges the stores, fast stock and everything that any buyer
+// ever saw, and a line says what the buyers saw. SLUICE_SOAK says how often; SLUICE_FAULTS is a part of the names of those
+// that are wanted.
+func TestFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes")
 	}
-	b.faults[min(fault, 4)]++
-	b.mu.Unlock()
-	switch fault {
-	case 0: // lost on the way there
-		panic(http.ErrAbortHandler)
-	case 1:
-		w.WriteHeader(503)
-		_, _ = io.WriteString(w, `{"status":503,"code":"overloaded","detail":"planted"}`)
-		return
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, b.server+r.RequestURI, bytes.NewReader(body))
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	out.Header = r.Header.Clone()
-	res, err := http.DefaultClient.Do(out)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil || fault == 2 { // lost on the way back
-		panic(http.ErrAbortHandler)
-	}
-	if fault == 3 {
-		w.WriteHeader(504)
-		return
-	}
-	for name, values := range res.Header {
-		w.Header()[name] = values
-	}
-	w.WriteHeader(res.StatusCode)
-	_, _ = w.Write(answer)
-}
-
-// TestClientOnABadRoad: however requests and answers are lost, the Go client ends with one order per key, alone and in
-// batches, and sold out stays sold out.
-func TestClientOnABadRoad(t *testing.T) {
 	t.Parallel()
-	s, _ := open(t, t.TempDir())
-	road := &badRoad{server: s.gateway, rand: rand.New(rand.NewPCG(1, 2))}
-	proxy := httptest.NewServer(road)
-	defer proxy.Close()
-	c, err := gatewayclient.New(gatewayclient.Options{Base: proxy.URL, Token: func(context.Context) (string, error) { return s.secrets.ServiceToken, nil }})
+	times := 2
+	if n, err := strconv.Atoi(os.Getenv("SLUICE_SOAK")); err == nil {
+		times = n
+	}
+	u := newUpheaval(t)
+	u.serve()
+	u.fill()
+	wanted := func(name string) bool { return strings.Contains(name, os.Getenv("SLUICE_FAULTS")) }
+	for _, f := range []struct {
+		name   string
+		strike func() time.Time
+	}{
+		{"kill -9 of the program", u.killProgram},
+		{"kill -9 of Redis", u.killRedis},
+		{"kill -9 of Redis, its file cut short", u.cutRedis},
+		{"Redis stopped for 3 s", u.pauseRedis},
+		{"failover to a replica that has missed orders", u.failOver},
+		{"kill -9 of a database server", u.killShard},
+		{"a database server stopped for 20 s", u.pauseShard},
+		{"SIGTERM while a database server is stopped", u.endWhilePaused},
+	} {
+		if wanted(f.name) {
+			for range times {
+				u.suffer(f.name, f.strike)
+			}
+		}
+	}
+	if wanted("oversleep") {
+		var late *lateQueue
+		stop := u.serveHere(func(q queue.Queue) queue.Queue { late = newLateQueue(q); return late })
+		for range times {
+			u.oversleptRebuild(late)
+		}
+		for _, parked := range []bool{false, true} {
+			for range times {
+				u.oversleptLoss(late, parked)
+			}
+		}
+		stop()
+	}
+	if wanted("chaos") {
+		for range times {
+			u.chaos()
+		}
+	}
+	t.Logf("all faults:\n%s", table(u.report))
+}
+
+// chaos is a queue that loses, doubles and repeats messages, as it may; in the middle of it everything is rebuilt.
+func (u *upheaval) chaos() {
+	var chaos *queuetest.Chaos
+	stop := u.serveHere(func(q queue.Queue) queue.Queue {
+		chaos = queuetest.NewChaos(q, queuetest.Stormy(u.rand.Uint64()))
+		return chaos
+	})
+	u.suffer("chaos in the queue", func() time.Time {
+		broken := time.Now()
+		u.awaitOrders(500)
+		u.shop.must(202, "POST", u.shop.ops+"/ops/rebuild", u.shop.secrets.OpsToken, "")
+		u.awaitOrders(500)
+		chaos.Calm()
+		return broken
+	})
+	faults := chaos.Faults()
+	for _, name := range strings.Fields("FailBefore FailAfter PublishTwice Duplicate DuplicateLater Replay") {
+		if faults[name] == 0 {
+			u.t.Errorf("no %s happened: %v", name, faults)
+		}
+	}
+	stop()
+}
+
+func (u *upheaval) killProgram() time.Time {
+	u.process.end(syscall.SIGKILL)
+	broken := time.Now()
+	u.serve()
+	return broken
+}
+
+func (u *upheaval) killRedis() time.Time {
+	u.redis.Kill()
+	broken := time.Now()
+	u.redis.Start()
+	return broken
+}
+
+// pauseRedis is longer than D. What was asked of it meanwhile is done when nobody waits for it any more.
+func (u *upheaval) pauseRedis() time.Time {
+	u.redis.Pause()
+	broken := time.Now()
+	for time.Since(broken) < 3*time.Second {
+		time.Sleep(100 * time.Millisecond)
+	}
+	u.redis.Resume()
+	return broken
+}
+
+// cutRedis is what a power loss leaves: the end of the append-only file is gone.
+func (u *upheaval) cutRedis() time.Time {
+	u.t.Helper()
+	u.redis.Kill()
+	broken := time.Now()
+	files, err := filepath.Glob(filepath.Join(u.redis.Dir, "appendonlydir", "*.incr.aof"))
+	if err != nil || len(files) != 1 {
+		u.t.Fatalf("append-only files %v, %v", files, err)
+	}
+	info, err := os.Stat(files[0])
+	if err == nil {
+		err = os.Truncate(files[0], u.rand.Int64N(info.Size()))
+	}
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	u.redis.Start()
+	return broken
+}
+
+// failOver puts a replica into the place of Redis that has missed orders which buyers were promised. The replica hangs on
+// a cable of the test's, which is cut while the master goes on selling: that is allowed as long as the replica's last
+// acknowledgement is younger than min-replicas-max-lag.
+func (u *upheaval) failOver() time.Time {
+	u.t.Helper()
+	master := u.redis
+	link := newCable(u.t, "127.0.0.1:0", master.Addr)
+	host, port, _ := strings.Cut(link.addr(), ":")
+	replica := master.Replica("replicaof " + host + " " + port)
+	master.Do("CONFIG", "SET", "min-replicas-to-write", "1")
+	u.awaitSales(time.Now()) // the identity of a master changes when its first replica comes
+	link.cut.Store(true)
+	u.awaitOrders(100)
+	sold, has := offset(u.t, master, "master_repl_offset"), offset(u.t, replica, "slave_repl_offset")
+	if sold <= has {
+		u.t.Fatalf("the replica has %d bytes of the master's %d: it has missed nothing, and the test shows nothing", has, sold)
+	}
+	master.Kill()
+	broken := time.Now()
+	link.close()
+	replica.Do("REPLICAOF", "NO", "ONE")
+	if u.front == nil {
+		u.front = newCable(u.t, master.Addr, replica.Addr)
+	} else {
+		u.front.lead(replica.Addr)
+	}
+	u.redis = replica
+	u.t.Logf("the replica has missed %d of %d bytes", sold-has, sold)
+	return broken
+}
+
+func offset(t *testing.T, s *redistest.Server, field string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(s.Info("replication", field), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	const users, orders, lines = 12, 8, 40
-	offer, few := s.offer("normal", 1000, 0), s.offer("flash", users/2, 1)
-
-	orderOf := sync.Map{} // key to id
-	var sold, refused atomic.Int64
-	var buyers sync.WaitGroup
-	for user := range users {
-		buyers.Go(func() {
-			as := c.As(fmt.Sprint(user + 1))
-			for range orders {
-				r := &gatewayclient.OrderRequest{Items: []gatewayclient.Line{{OfferID: offer, Quantity: 1}}}
-				p, err := as.Place(ctx, r)
-				if err != nil {
-					t.Errorf("user %d: %v", user, err)
-					return
-				}
-				orderOf.Store(fmt.Sprint(user+1, " ", r.Key), p.ID)
-			}
-			_, err := as.Place(ctx, &gatewayclient.OrderRequest{Items: []gatewayclient.Line{{OfferID: few, Quantity: 1}}})
-			var problem *gatewayclient.Problem
-			switch {
-			case err == nil:
-				sold.Add(1)
-			case errors.As(err, &problem) && problem.Code == "sold_out" && !errors.Is(err, gatewayclient.ErrUnknown):
-				refused.Add(1)
-			default:
-				t.Errorf("user %d: %v", user, err)
-			}
-		})
-	}
-	buyers.Go(func() { s.batchOnABadRoad(ctx, c, offer, &orderOf, lines) })
-	buyers.Wait()
-	if sold.Load() != users/2 || refused.Load() != users/2 {
-		t.Errorf("%d sold and %d refused of %d units for %d buyers", sold.Load(), refused.Load(), users/2, users)
-	}
-	for i, n := range road.faults[:4] {
-		if n == 0 {
-			t.Errorf("fault %d never happened: the test shows nothing", i)
-		}
-	}
-	road.calm.Store(true)
-	s.oneOrderPerKey(ctx, c, &orderOf, users*orders+lines)
-	s.remaining(offer, fmt.Sprint(1000-users*orders-lines))
-	s.remaining(few, "0")
-	s.audited(true)
+	return n
 }
 
-// batchOnABadRoad places n orders of as many users in one batch.
-func (s *shop) batchOnABadRoad(ctx context.Context, c *gatewayclient.Client, offer string, orderOf *sync.Map, n int) {
-	list := make([]gatewayclient.BatchLine, n)
-	for i := range list {
-		list[i] = gatewayclient.BatchLine{UserID: fmt.Sprint(100 + i),
-			OrderRequest: gatewayclient.OrderRequest{Items: []gatewayclient.Line{{OfferID: offer, Quantity: 1}}}}
-	}
-	results, err := c.PlaceBatch(ctx, list)
-	if err != nil {
-		s.t.Error(err)
-		return
-	}
-	for i, r := range results {
-		if r.Err != nil {
-			s.t.Errorf("line %d: %v", i, r.Err)
-			continue
-		}
-		orderOf.Store(list[i].UserID+" "+list[i].Key, r.Placed.ID)
-	}
+func (u *upheaval) killShard() time.Time {
+	s := u.shards[u.rand.IntN(len(u.shards))]
+	s.Kill()
+	broken := time.Now()
+	u.awaitOrders(200) // without it
+	s.Start()
+	return broken
 }
 
-// oneOrderPerKey looks for the orders of the keys ("user key" to the id that was answered), of which there are n.
-func (s *shop) oneOrderPerKey(ctx context.Context, c *gatewayclient.Client, orderOf *sync.Map, n int) {
-	s.t.Helper()
-	orderOf.Range(func(key, id any) bool {
-		n--
-		var user, k string
-		_, _ = fmt.Sscan(key.(string), &user, &k)
-		if _, err := c.As(user).Order(ctx, id.(string), 10*time.Second); err != nil { // stored from here
-			s.t.Errorf("order %s: %v", id, err)
-		}
-		var found []string
-		for o, err := range c.As(user).Orders(ctx, gatewayclient.OrderFilter{Key: k}) {
-			if err != nil {
-				s.t.Error(err)
-				return false
-			}
-			found = append(found, o.ID)
-		}
-		if len(found) != 1 || found[0] != id {
-			s.t.Errorf("key %s has orders %v, answered was %s", k, found, id)
-		}
-		return true
-	})
-	if n != 0 {
-		s.t.Errorf("%d keys have no order", n)
+func (u *upheaval) pauseShard() time.Time {
+	s := u.shards[u.rand.IntN(len(u.shards))]
+	s.Pause()
+	broken := time.Now()
+	for time.Since(broken) < 20*time.Second {
+		time.Sleep(100 * time.Millisecond)
 	}
+	s.Resume()
+	return broken
+}
+
+// endWhilePaused ends the program in good order while a database server does not answer.
+func (u *upheaval) endWhilePaused() time.Time {
+	u.t.Helper()
+	s := u.shards[u.rand.IntN(len(u.shards))]
+	s.Pause()
+	broken := time.Now()
+	u.awaitOrders(100)
+	if code := u.process.end(syscall.SIGTERM); code != 0 {
+		u.t.Errorf("exit code %d\n%s", code, u.log())
+	}
+	s.Resume()
+	u.serve()
+	return broken
 }

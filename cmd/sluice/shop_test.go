@@ -19,6 +19,7 @@ import (
 	"sluice/bench/audit"
 	"sluice/configs"
 	"sluice/engine/order"
+	"sluice/engine/queue"
 	"sluice/gateway"
 	"sluice/internal/openapitest"
 )
@@ -59,7 +60,20 @@ func config(t *testing.T, dir string, set ...string) (*configs.Config, *drivers)
 // open starts a server in this process. stop ends it, gracefully; the test's end does too.
 func open(t *testing.T, dir string, set ...string) (s *shop, stop func()) {
 	t.Helper()
+	return openThrough(t, dir, nil, set...)
+}
+
+// openThrough is open with a queue of the test's own in front of the driver's; nil: none.
+func openThrough(t *testing.T, dir string, front func(queue.Queue) queue.Queue, set ...string) (s *shop, stop func()) {
+	t.Helper()
 	c, d := config(t, dir, set...)
+	if front != nil {
+		q, err := d.openQueue(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.shared = front(q) // closed with the server
+	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	server := NewServer(c, d, nil, log)
 	err := server.Start(t.Context())

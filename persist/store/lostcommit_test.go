@@ -2,9 +2,13 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"sluice/engine/order"
 )
@@ -155,4 +159,61 @@ func TestCommitsLostAgainAndAgain(t *testing.T) {
 		l.claim(m)
 		l.expect(l.offers[0], 6, map[order.UserID]int64{1: 2, 2: 2})
 	}, [2]int64{10, 3})
+}
+
+// A server that hangs in COMMIT or ROLLBACK is waited for no longer than the caller wants, and the connection on which the
+// transaction may still be open is not used again.
+func TestHangingEndOfATransaction(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"COMMIT", "ROLLBACK"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			l := newLossy(t, [2]int64{10, 0})
+			l.proxy.silent.Store(how)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			began := time.Now()
+			refused := errors.New("refused")
+			err := l.update(ctx, 0, order.Flash, func(x *tx) error {
+				if _, err := x.exec("UPDATE offer_stock SET sold = sold + 1"); err != nil {
+					return err
+				}
+				if how == "ROLLBACK" {
+					return refused
+				}
+				return nil
+			})
+			const hanging = 20 * time.Second // the driver's own patience is 30 s
+			if want := map[string]error{"COMMIT": context.DeadlineExceeded, "ROLLBACK": refused}[how]; !errors.Is(err, want) ||
+				time.Since(began) > hanging {
+				t.Errorf("after %v: %v, want %v", time.Since(began), err, want)
+			}
+			l.proxy.silent.Store("")
+			l.proxy.cut() // the server learns of it
+			l.expect(l.offers[0], 10, nil)
+		})
+	}
+}
+
+// A COMMIT that came too late to be sent leaves its transaction open: the connection is not used again.
+func TestCommitThatCameTooLate(t *testing.T) {
+	t.Parallel()
+	needMySQL(t)
+	cfg, err := sessionConfig(testOptions(t, MySQL, 1).Shards[0])
+	noError(t, err)
+	connector, err := mysql.NewConnector(cfg)
+	noError(t, err)
+	conn, err := committedConnector{connector}.Connect(t.Context())
+	noError(t, err)
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	x, err := conn.(driver.ConnBeginTx).BeginTx(ctx, driver.TxOptions{})
+	noError(t, err)
+	cancel()
+	if err := x.Commit(); !errors.Is(err, context.Canceled) {
+		t.Errorf("commit: %v", err)
+	}
+	if conn.(driver.Validator).IsValid() {
+		t.Error("the connection goes back with an open transaction")
+	}
 }

@@ -83,12 +83,12 @@ func (c committedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	const set = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-	kept := &keptConn{conn.(mysqlConn), map[saleKey]preparedStmt{}}
-	if _, err := kept.ExecContext(ctx, set, nil); err != nil {
+	bound := &boundConn{mysqlConn: conn.(mysqlConn), sales: map[saleKey]preparedStmt{}}
+	if _, err := bound.ExecContext(ctx, set, nil); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	return kept, nil
+	return bound, nil
 }
 
 // place is where a shard lies, without its password.

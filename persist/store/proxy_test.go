@@ -22,6 +22,8 @@ type proxy struct {
 	arrives  atomic.Bool  // the server gets that COMMIT
 	all      atomic.Bool  // the connection of every COMMIT is lost
 	lost     atomic.Int64 // how many were
+	silent   atomic.Value // string: who says this is not answered any more, and not hung up on either
+	over     chan struct{}
 	running  sync.WaitGroup
 	mu       sync.Mutex
 	open     map[net.Conn]bool
@@ -34,7 +36,8 @@ func newProxy(t *testing.T, dsn string) (p *proxy, through string) {
 	noError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	noError(t, err)
-	p = &proxy{listener: listener, upstream: cfg.Addr, open: map[net.Conn]bool{}}
+	p = &proxy{listener: listener, upstream: cfg.Addr, open: map[net.Conn]bool{}, over: make(chan struct{})}
+	p.silent.Store("")
 	p.running.Go(p.accept)
 	t.Cleanup(p.close)
 	cfg.Net, cfg.Addr = "tcp", listener.Addr().String()
@@ -43,12 +46,18 @@ func newProxy(t *testing.T, dsn string) (p *proxy, through string) {
 
 func (p *proxy) close() {
 	_ = p.listener.Close()
+	close(p.over)
+	p.cut()
+	p.running.Wait()
+}
+
+// cut breaks every connection.
+func (p *proxy) cut() {
 	p.mu.Lock()
 	for c := range p.open {
 		_ = c.Close()
 	}
 	p.mu.Unlock()
-	p.running.Wait()
 }
 
 func (p *proxy) accept() {
@@ -82,6 +91,10 @@ func (p *proxy) requests(server, client net.Conn, lost *atomic.Bool) {
 		length := binary.LittleEndian.Uint32(packet) & (1<<24 - 1)
 		packet = append(packet, make([]byte, length)...)
 		if _, err := io.ReadFull(client, packet[4:]); err != nil {
+			return
+		}
+		if said := p.silent.Load().(string); said != "" && string(packet[4:]) == "\x03"+said {
+			<-p.over
 			return
 		}
 		if strings.EqualFold(string(packet[4:]), "\x03COMMIT") && (p.commits.Add(-1) == 0 || p.all.Load()) {

@@ -67,7 +67,7 @@ func (r *recording) insertMySQL(list []*entry) (clashed []*entry, err error) {
 func (r *recording) insertSale(row string, list []*entry) (clashed []*entry, err error) {
 	prepared := true
 	err = r.t.conn.Raw(func(dc any) error {
-		stmt, err := dc.(*keptConn).sale(r.t.ctx, saleKey{row, len(list)})
+		stmt, err := dc.(*boundConn).sale(r.t.ctx, saleKey{row, len(list)})
 		if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && refused.Number == tooManyPrepared {
 			prepared = false
 			return nil
@@ -137,27 +137,8 @@ type saleKey struct {
 // changes with the offer and the epoch.
 const keptMax = 4
 
-// mysqlConn is what a connection of the driver can do.
-type mysqlConn interface {
-	driver.Conn
-	driver.ConnPrepareContext
-	driver.ConnBeginTx
-	driver.ExecerContext
-	driver.QueryerContext
-	driver.Pinger
-	driver.SessionResetter
-	driver.Validator
-	driver.NamedValueChecker
-}
-
-// keptConn is a MySQL connection with the statements of sales that were prepared on it. They go with it.
-type keptConn struct {
-	mysqlConn
-	sales map[saleKey]preparedStmt
-}
-
 // sale returns a statement, prepared at its first use.
-func (c *keptConn) sale(ctx context.Context, key saleKey) (preparedStmt, error) {
+func (c *boundConn) sale(ctx context.Context, key saleKey) (preparedStmt, error) {
 	if stmt := c.sales[key]; stmt != nil {
 		return stmt, nil
 	}

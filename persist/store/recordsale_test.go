@@ -15,14 +15,14 @@ import (
 )
 
 // oneConnection lets every shard have one writing connection, and calls f with it.
-func (d *desk) oneConnection(f func(c *keptConn)) {
+func (d *desk) oneConnection(f func(c *boundConn)) {
 	d.t.Helper()
 	for _, sh := range d.shards {
 		sh.write.SetMaxOpenConns(1)
 		conn, err := sh.write.Conn(context.Background())
 		noError(d.t, err)
 		noError(d.t, conn.Raw(func(dc any) error {
-			f(dc.(*keptConn))
+			f(dc.(*boundConn))
 			return nil
 		}))
 		noError(d.t, conn.Close())
@@ -99,7 +99,7 @@ func TestRecordSale(t *testing.T) {
 func TestSaleStatementsAreBounded(t *testing.T) {
 	needMySQL(t)
 	d := newDesk(t, MySQL, [2]int64{100_000, 0}, [2]int64{100_000, 0})
-	d.oneConnection(func(*keptConn) {})
+	d.oneConnection(func(*boundConn) {})
 	for shop := range order.ShopID(keptMax + 3) {
 		records := d.saleOrders(60)
 		for _, r := range records {
@@ -108,7 +108,7 @@ func TestSaleStatementsAreBounded(t *testing.T) {
 		d.place(records...)
 		d.read(records[59].ID)
 	}
-	d.oneConnection(func(c *keptConn) {
+	d.oneConnection(func(c *boundConn) {
 		if len(c.sales) == 0 || len(c.sales) > keptMax {
 			t.Errorf("%d statements are kept", len(c.sales))
 		}
@@ -126,7 +126,7 @@ func (unprepared) PrepareContext(context.Context, string) (driver.Stmt, error) {
 func TestRecordUnprepared(t *testing.T) {
 	needMySQL(t)
 	d := newDesk(t, MySQL, [2]int64{100_000, 0}, [2]int64{100_000, 0})
-	d.oneConnection(func(c *keptConn) { c.mysqlConn = unprepared{c.mysqlConn} })
+	d.oneConnection(func(c *boundConn) { c.mysqlConn = unprepared{c.mysqlConn} })
 	records := d.saleOrders(300)
 	d.place(records...)
 	for _, r := range records {

@@ -137,9 +137,8 @@ func (sh *shard) close() error {
 	if sh.write != nil {
 		_ = sh.turn.take(context.Background(), 0) // the writer that is at it finishes first
 		defer sh.turn.give()
-		if conn, err := sh.write.Conn(context.Background()); err == nil {
-			_ = conn.Raw(func(dc any) error { sh.stmts.close(dc); return nil })
-			_ = conn.Close()
+		if sh.path != "" { // a server need not answer any more
+			sh.closeStatements()
 		}
 		errs = append(errs, sh.write.Close())
 	}
@@ -147,4 +146,14 @@ func (sh *shard) close() error {
 		errs = append(errs, sh.lock.Release())
 	}
 	return errors.Join(errs...)
+}
+
+// closeStatements closes what is prepared on the one writing connection (SQLite).
+func (sh *shard) closeStatements() {
+	conn, err := sh.write.Conn(context.Background())
+	if err != nil {
+		return
+	}
+	_ = conn.Raw(func(dc any) error { sh.stmts.close(dc); return nil })
+	_ = conn.Close()
 }

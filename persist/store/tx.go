@@ -103,8 +103,9 @@ func (s *Store) runOnce(ctx context.Context, sh *shard, kind order.Kind, f func(
 	}
 	done = true
 	if err := sqlTx.Commit(); err != nil {
-		// A COMMIT that failed on a full disk leaves SQLite inside the transaction.
-		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		if s.dialect.name == SQLite { // a COMMIT that failed on a full disk leaves it inside the transaction
+			_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		}
 		t.afterLostCommit()
 		return true, err
 	}

@@ -1,0 +1,68 @@
+package persist
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"sluice/engine/order"
+)
+
+// errLeft says that messages were left to the queue, which delivers them again to who joins it.
+var errLeft = errors.New("the home shard answers again, and what was left to the queue is taken again")
+
+// held is what was received of one home shard and is not acknowledged yet, in order: first what is in the flush under
+// way, then what waits for the next.
+type held struct {
+	items   []item
+	bytes   int
+	under   int        // of items, in the flush under way; 0: there is none
+	done    chan error // how that flush ended
+	left    bool       // to the queue: everything behind items
+	retryAt time.Time  // not before, after a failure
+	pause   time.Duration
+}
+
+type item struct {
+	message   *order.Message // nil: damaged, and buried
+	position  uint64
+	partition order.Partition
+	bytes     int
+}
+
+// drop forgets what is held of a partition: it is not acknowledged and comes back.
+func (h *held) drop(p order.Partition) {
+	h.items = slices.DeleteFunc(h.items, func(it item) bool { return it.partition == p })
+	h.count()
+}
+
+// again says that what was left to the queue is to be taken again, now that the shard answers.
+func (h *held) again() error {
+	if h.left {
+		return errLeft
+	}
+	return nil
+}
+
+// shift forgets the first n messages: they are stored.
+func (h *held) shift(n int) {
+	h.items = slices.Delete(h.items, 0, n)
+	h.count()
+	h.retryAt, h.pause = time.Time{}, 0
+	if len(h.items) > 0 {
+		h.retryAt = time.Now()
+	}
+}
+
+func (h *held) count() {
+	h.bytes = 0
+	for i := range h.items {
+		h.bytes += h.items[i].bytes
+	}
+}
+
+// fail keeps what is held for later.
+func (h *held) fail() {
+	h.pause = min(max(2*h.pause, retryFirst), retryLast)
+	h.retryAt = time.Now().Add(h.pause)
+}
