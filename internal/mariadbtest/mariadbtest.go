@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"sluice/internal/pausetest"
 )
 
 // Server is one MariaDB server with the user sluice, who may do everything. Its methods end the test when they fail; they
@@ -203,7 +205,13 @@ func (s *Server) Kill() {
 }
 
 // Pause stops the server's clock, so to say: connections stay and new ones are taken, nobody is answered.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Pause() {
+	s.t.Helper()
+	if s.process == nil {
+		s.t.Fatal("the server does not run")
+	}
+	pausetest.Stop(s.t, s.process.Process.Pid)
+}
 
 // Resume lets a paused server go on: it then does what it was asked for meanwhile.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }

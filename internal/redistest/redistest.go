@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/pausetest"
 )
 
 // Server is one Redis server. Its methods end the test when they fail; they are for one goroutine.
@@ -193,7 +195,13 @@ func (s *Server) end(sig syscall.Signal) {
 }
 
 // Pause stops the server's clock, so to say: connections stay, nobody is answered. Resume lets it go on.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Pause() {
+	s.t.Helper()
+	if s.process == nil {
+		s.t.Fatal("the server does not run")
+	}
+	pausetest.Stop(s.t, s.process.Process.Pid)
+}
 
 // Resume lets a paused server go on: it then does what it was asked for meanwhile.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
