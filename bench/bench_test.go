@@ -93,7 +93,7 @@ func TestBrowse(t *testing.T) {
 	if !report.Passed() || round.Sent.Accepted != 100 || round.Stored != 100 || len(round.Steps) != steps {
 		t.Fatalf("%+v", round)
 	}
-	for i, want := range []int64{100, 100, 100, 100, 50, 50} {
+	for i, want := range []int64{100, 100, 50, 50, 100, 50, 50} {
 		if s := round.Steps[i]; s.Errors != 0 || s.Answer.Count < want {
 			t.Errorf("%+v", s)
 		}

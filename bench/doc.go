@@ -1,5 +1,5 @@
 // Package bench puts load on a Sluice server and reports what it stored: scenarios, child processes, the machine's
-// noise, the report. The generator is bench/load, the judge bench/audit.
+// noise, the report. The generator is bench/load, for people gateway/client; the judge is bench/audit.
 //
 // Without a target every round starts a server of its own (`sluice serve` on free ports, in a directory of its own),
 // loads it, waits until the last accepted order is committed, has it audited, stops it, and then puts the very same

@@ -81,7 +81,7 @@ func (round *Round) text(b *strings.Builder, unit string) {
 		fmt.Fprintf(b, "  %-16s %s; p99 of the server %.2f times that\n", "of a bare server", o.Bare, o.Ratio)
 	}
 	for _, s := range round.Steps {
-		fmt.Fprintf(b, "  %-16s %s; %d errors%s\n", s.Name, s.Answer, s.Errors, reasons(s.Codes))
+		fmt.Fprintf(b, "  %-17s %s; %d errors%s, %d repeats%s\n", s.Name, s.Answer, s.Errors, reasons(s.Codes), s.Repeats, reasons(s.Causes))
 	}
 	if round.CPU > 0 {
 		fmt.Fprintf(b, "  %-16s server %.1f us per request, bare server %s, generator %s\n", "CPU",

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,7 +20,8 @@ const (
 	slowClients     = 200
 )
 
-// Ten thousand idle connections and two hundred slow clients stop no sale, and take little memory.
+// Ten thousand idle connections and two hundred slow clients stop no sale, and take little memory. The sale lasts until
+// every slow client has been cut off.
 func TestIdleAndSlowClientsStopNoSale(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: ten thousand connections")
@@ -27,9 +30,9 @@ func TestIdleAndSlowClientsStopNoSale(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < idleConnections+slowClients+500 {
 		t.Fatalf("%d open files are allowed, too few for this test (ulimit -n): %v", files.Cur, err)
 	}
-	p := spawn(t, t.TempDir(), "--set", "gateway.idle_timeout=5m", "--set", "gateway.read_timeout=3s")
+	p := spawn(t, t.TempDir(), "--set", "gateway.idle_timeout=5m", "--set", "gateway.read_timeout=500ms")
 	addr := strings.TrimPrefix(p.gateway, "http://")
-	offer := p.offer("flash", 300, 1)
+	offer := p.offer("flash", 1_000_000, 1)
 	before := p.resident()
 	for range idleConnections {
 		c, err := net.Dial("tcp", addr)
@@ -42,47 +45,69 @@ func TestIdleAndSlowClientsStopNoSale(t *testing.T) {
 	var slow sync.WaitGroup
 	head := "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer " + p.token(1) +
 		"\r\nContent-Length: 1000\r\n\r\n{"
+	var cut atomic.Int64
 	for n := range slowClients {
-		slow.Go(func() { dribble(addr, head[n%len(head):], stop) })
+		first, text := "", head // half of them dribble the body only
+		if n%2 == 0 {
+			first, text = head, " "
+		}
+		slow.Go(func() { (&slowClient{addr, first, text, func() { cut.Add(1) }, stop}).run() })
 	}
-	served := 0
-	for user := order.UserID(1); user <= 400; user++ {
-		if a := p.orderStatus(user, offer); a == 202 {
-			served++
-		} else if a != 409 {
+	user, grown := order.UserID(0), int64(0)
+	for deadline := time.Now().Add(2 * time.Minute); user < 400 || cut.Load() < slowClients; {
+		if user++; user == 400 {
+			grown = p.resident() - before
+		}
+		if a := p.orderStatus(user, offer); a != 202 {
 			t.Errorf("user %d got %d", user, a)
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d of %d slow clients were cut off", cut.Load(), slowClients)
+			break
 		}
 	}
 	close(stop)
 	slow.Wait()
-	if served != 300 {
-		t.Errorf("%d of 300 units were sold", served)
-	}
-	grown := p.resident() - before
-	t.Logf("%d idle connections and %d slow clients took %d MiB", idleConnections, slowClients, grown>>20)
+	t.Logf("%d orders beside %d idle connections and %d slow clients, which took %d MiB", user, idleConnections, slowClients, grown>>20)
 	if most := int64(idleConnections) * 24 << 10; grown > most {
 		t.Errorf("they took %d bytes, more than %d", grown, most)
 	}
 	p.audited(true)
 }
 
-// dribble sends text a byte at a time, over a new connection when the server has enough, until stop.
-func dribble(addr, text string, stop <-chan struct{}) {
+// slowClient sends first, then text a byte at a time until stop, over a new connection when the server has enough. It
+// calls cut when it is told for the first time that it was too slow.
+type slowClient struct {
+	addr, first, text string
+	cut               func()
+	stop              <-chan struct{}
+}
+
+func (s *slowClient) run() {
+	told := false
 	for {
-		c, err := net.Dial("tcp", addr)
+		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			return
 		}
-		for i := 0; err == nil; i++ {
+		_, err = io.WriteString(c, s.first)
+		answer := make([]byte, 12)
+		for i, n := 0, 0; n == 0 && err == nil; i++ {
 			select {
-			case <-stop:
+			case <-s.stop:
 				_ = c.Close()
 				return
-			case <-time.After(50 * time.Millisecond):
-				_, err = c.Write([]byte{text[i%len(text)]})
+			default:
+			}
+			if _, err = c.Write([]byte{s.text[i%len(s.text)]}); err == nil {
+				_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+				n, _ = io.ReadFull(c, answer) // as a rule nothing comes
 			}
 		}
-		_ = c.Close()
+		if _ = c.Close(); !told && string(answer) == "HTTP/1.1 408" {
+			told = true
+			s.cut()
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ type Client struct {
 	options Options
 	base    string
 	user    string
+	repeats func(cause error)
 	http    *fasthttp.HostClient
 }
 
@@ -93,7 +94,16 @@ func (c *Client) As(user string) *Client {
 	return &other
 }
 
-// Close closes the connections that are not in use. The client, and those that As made of it, can still be used.
+// OnRepeat returns a client that calls f before each attempt of a call beyond the first, with what the one before came to:
+// a *Problem, or an error that is none if nobody answered. f may be called by several goroutines at the same time, and
+// holds up its call. The client shares the connections.
+func (c *Client) OnRepeat(f func(cause error)) *Client {
+	other := *c
+	other.repeats = f
+	return &other
+}
+
+// Close closes the connections that are not in use. The client, and those that As and OnRepeat made of it, can still be used.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // query is one call of the API.

@@ -102,12 +102,16 @@ func TestPlaceKeepsItsKey(t *testing.T) {
 	s := serve(t, Options{}, cut, refusal(503, "overloaded"), refusal(504, "outcome_unknown"), refusal(429, "rate_limited"),
 		step{status: 502, body: "<html>"}, step{status: 200, body: "<html>"}, cut, stored)
 	r := want(1)
-	p, err := s.Place(within(t, 20*time.Second), r)
+	var causes []string
+	p, err := s.OnRepeat(func(cause error) { causes = append(causes, cause.Error()) }).Place(within(t, 20*time.Second), r)
 	if err != nil || p.ID != "7" || p.Status != "awaiting_payment" || p.Amount != 5 || p.Replayed {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	if len(s.attempts()) != 8 || len(r.Key) != 32 {
 		t.Errorf("%d attempts, key %q", len(s.attempts()), r.Key)
+	}
+	if len(causes) != 7 || !strings.Contains(causes[0], "no answer") || causes[1] != "503 overloaded: d" || !strings.Contains(causes[6], "no answer") {
+		t.Errorf("repeated because of %q", causes)
 	}
 	for _, a := range s.attempts() {
 		if a.header.Get("Idempotency-Key") != r.Key || a.body != `{"items":[{"offer_id":"1","quantity":1}]}` || a.uri != "/v1/orders" {

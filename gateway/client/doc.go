@@ -7,7 +7,7 @@
 // between says 502), or does not answer at all: after the server's Retry-After and a pause that grows and varies, until
 // the context ends, or Options.Patience if it has no deadline. Orders keep their idempotency key over all repeats, and
 // get a random one if they have none: however often a call is repeated, there is one order. Answers of the business (sold
-// out, not open, ...) are final and are never repeated; they are a *Problem.
+// out, not open, ...) are final and are never repeated; they are a *Problem. OnRepeat is told of every repeat.
 //
 // A call that ends while it is open whether it had an effect gives an error that is ErrUnknown. Make it again with the
 // same key, or read the order later.

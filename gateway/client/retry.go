@@ -57,6 +57,9 @@ func (c *Client) persist(ctx context.Context, changes bool, attempt func(context
 		if helps(err) {
 			gone := pause(ctx, backoff(n)+retryAfter(err))
 			if gone == nil {
+				if c.repeats != nil {
+					c.repeats(err)
+				}
 				continue
 			}
 			err = fmt.Errorf("%w; the last attempt: %w", gone, err)

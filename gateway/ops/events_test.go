@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -92,6 +95,60 @@ func TestWatchersAreBounded(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("the place of a console that has gone stays taken")
+		}
+	}
+}
+
+// dial sends bytes to the listener over a connection of its own, which reads little at a time.
+func (l *listener) dial(text string) *net.TCPConn {
+	l.t.Helper()
+	c, err := net.Dial("tcp", l.server.Addr())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = c.Close() })
+	tcp := c.(*net.TCPConn)
+	if err := tcp.SetReadBuffer(4 << 10); err != nil {
+		l.t.Fatal(err)
+	}
+	if _, err := io.WriteString(tcp, text); err != nil {
+		l.t.Fatal(err)
+	}
+	return tcp
+}
+
+// TestRudeWatchers: who leaves at once, or opens a console and reads nothing, takes no place for long.
+func TestRudeWatchers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: a reader is cut off after ten seconds")
+	}
+	t.Parallel()
+	var first atomic.Bool
+	l := start(t, func(p *ops.Program) {
+		p.Live = func() any {
+			if first.CompareAndSwap(false, true) {
+				return strings.Repeat("x", 32<<20) // more than lies between the two
+			}
+			return 1
+		}
+	})
+	const ask = "GET /ops/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\n"
+	l.dial(ask + "\r\n") // never reads
+	for deadline := time.Now().Add(10 * time.Second); !first.Load() && time.Now().Before(deadline); <-time.After(time.Millisecond) {
+	}
+	for n := range 100 {
+		c := l.dial(ask + []string{"\r\n", "Content-Length: 5\r\n\r\n", "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", ""}[n%4])
+		if err := errors.Join(c.SetLinger(0), c.Close()); err != nil { // without a goodbye
+			t.Fatal(err)
+		}
+	}
+	open := 0
+	for deadline := time.Now().Add(time.Minute); open < 16; <-time.After(20 * time.Millisecond) {
+		if res := l.watch(); res.StatusCode == 200 {
+			open++
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of 16 places can be had", open)
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package ops
 
+import "net/http"
+
 // OpenAPI is openapi.yaml, for the tests.
 var OpenAPI = openAPI
 
@@ -10,3 +12,6 @@ func (s *Server) Patterns() (list []string) {
 	}
 	return list
 }
+
+// Handler answers requests without a network.
+func (s *Server) Handler() http.Handler { return s.http.Handler }

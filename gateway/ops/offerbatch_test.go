@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/engine/order"
 	"sluice/gateway/ops"
@@ -94,6 +95,47 @@ func TestBatchIsStreamed(t *testing.T) {
 	expect(1001, 2500)
 	if answers.Scan() {
 		t.Errorf("one answer too many: %s", answers.Text())
+	}
+}
+
+// TestBatchOfHostileLines: whatever a line is, it fails alone and in its place.
+func TestBatchOfHostileLines(t *testing.T) {
+	t.Parallel()
+	l := start(t, nil)
+	bad := []string{"\x00", "\xff\xfe", "null", "[]", `"` + good, strings.Repeat("[", 10_000), `{"shop_id":` + strings.Repeat(`{"a":`, 2000), good + good, good + ",",
+		strings.Replace(good, "10,", "1e400,", 1), strings.Replace(good, "10,", "99999999999999999999,", 1), strings.Replace(good, `"flash"`, `"flash\u0000"`, 1),
+		strings.Replace(good, `"s"`, `"s","sku":null`, 1), strings.Replace(good, `"2026-11-11T12:00:00Z"`, `{}`, 1), strings.Replace(good, `"t"`, `"`+strings.Repeat("t", 15_000)+`"`, 1)}
+	answers := l.stream(strings.NewReader(strings.Join(bad, "\r\n") + "\n\t \n" + good))
+	for n := range bad {
+		if a := l.next(answers); a.Line != n+1 || a.Status != 400 || a.Problem == nil || a.Offer != nil {
+			t.Errorf("%.60q is answered %+v", bad[n], a)
+		}
+	}
+	if a := l.next(answers); a.Line != len(bad)+2 || a.Status != 201 || answers.Scan() {
+		t.Errorf("the good line: %+v, and then %q", a, answers.Text())
+	}
+}
+
+// TestBatchThatBreaksOff: what was not answered was not created.
+func TestBatchThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	l := start(t, nil)
+	for _, body := range []string{
+		fmt.Sprintf("Content-Length: %d\r\n\r\n%s\n%s", 2*len(good)+2, good, good[:50]),
+		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\n\r\n", len(good)+1, good),
+		fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\n\r\nzz\r\n", len(good)+1, good),
+	} {
+		c := l.dial("POST /ops/offers/batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\n" + body)
+		if err := errors.Join(c.CloseWrite(), c.SetReadDeadline(time.Now().Add(20*time.Second))); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(c)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || !strings.Contains(string(answer), "could not be read") {
+			t.Errorf("%q is answered %q, %v", body, answer, err)
+		}
+	}
+	if log := l.log.String(); strings.Contains(log, "offers created") {
+		t.Errorf("offers of a batch that broke off were created:\n%s", log)
 	}
 }
 

@@ -27,7 +27,7 @@ const token = "test-token-0123456789"
 
 // listener is an ops listener over a store of its own. Without a catalogue it is that of a role without an engine.
 type listener struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	server  *ops.Server
 	log     logBuffer
@@ -52,7 +52,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-func start(t *testing.T, change func(*ops.Program)) *listener {
+func start(t testing.TB, change func(*ops.Program)) *listener {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Options{Dialect: store.SQLite, Shards: []string{filepath.Join(t.TempDir(), "s.db")},
 		Partitions: order.Partitions{Normal: 2, Flash: 2}, Deadline: time.Second})
