@@ -4,29 +4,25 @@
 //
 // # Goroutines
 //
-// One per server that runs: it waits for the process to end.
+// One per server that runs: processtest's.
 package mariadbtest
 
 import (
 	"crypto/rand"
 	"database/sql"
-	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 
-	"sluice/internal/pausetest"
+	"sluice/internal/processtest"
 )
 
 // Server is one MariaDB server with the user sluice, who may do everything. Its methods end the test when they fail; they
@@ -36,38 +32,27 @@ type Server struct {
 	Password string
 	Dir      string // of its data and its log
 
-	t       testing.TB
-	process *exec.Cmd // nil: it does not run
-	ended   chan struct{}
+	*processtest.Process
+	t testing.TB
 }
 
-const (
-	portTries = 200
-	waitMax   = time.Minute
-)
+const waitMax = time.Minute
 
 // Start starts n servers that share a password. Where there is no MariaDB the test is skipped; in CI that is a failure.
 func Start(t testing.TB, n int) []*Server {
 	t.Helper()
-	for _, name := range []string{"mariadbd", "mariadb-install-db"} {
-		if _, err := exec.LookPath(name); err == nil {
-			continue
-		}
-		if os.Getenv("SLUICE_CI") == "1" {
-			t.Fatalf("there is no %s, and in CI nothing is skipped", name)
-		}
-		t.Skipf("there is no %s: apt-get install mariadb-server", name)
-	}
-	template, password := install(t), rand.Text()
-	servers := make([]*Server, n)
+	servers, password := make([]*Server, n), rand.Text()
 	for i := range servers {
-		s := &Server{Addr: freeAddr(t), Password: password, Dir: shortDir(t), t: t}
-		if err := os.CopyFS(filepath.Join(s.Dir, "data"), os.DirFS(template)); err != nil {
+		s := &Server{Addr: processtest.FreeAddr(t), Password: password, Dir: shortDir(t), t: t}
+		s.Process = processtest.New(t, "mariadb-server", "mariadbd", "--defaults-file="+s.at("my.cnf"))
+		servers[i] = s
+	}
+	template := install(t)
+	for _, s := range servers {
+		if err := os.CopyFS(s.at("data"), os.DirFS(template)); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(s.Kill)
-		s.launch()
-		servers[i] = s
+		s.begin()
 	}
 	for _, s := range servers {
 		s.await()
@@ -107,25 +92,6 @@ func account(t testing.TB) string {
 	return u.Username
 }
 
-// freeAddr is an address of the loopback interface that nobody has, below the ports of outgoing connections, so that it
-// stays free while the server is down.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for range portTries {
-		n, err := rand.Int(rand.Reader, big.NewInt(10_000))
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(12_000+int(n.Int64())))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return addr
-		}
-	}
-	t.Fatal("there is no free port")
-	return ""
-}
-
 // config is the file of the server. A file, because arguments can be read by everybody on the machine.
 func (s *Server) config() string {
 	_, port, _ := net.SplitHostPort(s.Addr)
@@ -139,8 +105,8 @@ func (s *Server) config() string {
 
 func (s *Server) at(name string) string { return filepath.Join(s.Dir, name) }
 
-// launch starts the process; await waits until it answers.
-func (s *Server) launch() {
+// begin starts the process; await waits until it answers.
+func (s *Server) begin() {
 	s.t.Helper()
 	account := "CREATE USER IF NOT EXISTS 'sluice'@'127.0.0.1' IDENTIFIED BY '" + s.Password + "';\n" +
 		"GRANT ALL ON *.* TO 'sluice'@'127.0.0.1';\n"
@@ -149,17 +115,7 @@ func (s *Server) launch() {
 			s.t.Fatal(err)
 		}
 	}
-	process := exec.Command("mariadbd", "--defaults-file="+s.at("my.cnf"))
-	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := process.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = process.Wait() // how it ended is in its log
-	}()
-	s.process, s.ended = process, ended
+	s.Launch()
 }
 
 func (s *Server) await() {
@@ -167,12 +123,7 @@ func (s *Server) await() {
 	db := s.Open("")
 	defer func() { _ = db.Close() }()
 	for end := time.Now().Add(waitMax); db.Ping() != nil; time.Sleep(20 * time.Millisecond) {
-		select {
-		case <-s.ended:
-			s.process = nil
-		default:
-		}
-		if s.process == nil || time.Now().After(end) {
+		if !s.Runs() || time.Now().After(end) {
 			log, _ := os.ReadFile(s.at("log"))
 			s.t.Fatalf("mariadbd does not answer:\n%s", log)
 		}
@@ -182,48 +133,8 @@ func (s *Server) await() {
 // Start starts the server again, at its address and with its data, and waits until it answers.
 func (s *Server) Start() {
 	s.t.Helper()
-	if s.process != nil {
-		s.t.Fatal("the server runs already")
-	}
-	s.launch()
+	s.begin()
 	s.await()
-}
-
-// Kill ends the server at once, paused or not. One that does not run stays so.
-func (s *Server) Kill() {
-	s.t.Helper()
-	if s.process == nil {
-		return
-	}
-	s.signal(syscall.SIGKILL)
-	select {
-	case <-s.ended:
-		s.process = nil
-	case <-time.After(waitMax):
-		s.t.Errorf("mariadbd, process %d, does not end", s.process.Process.Pid)
-	}
-}
-
-// Pause stops the server's clock, so to say: connections stay and new ones are taken, nobody is answered.
-func (s *Server) Pause() {
-	s.t.Helper()
-	if s.process == nil {
-		s.t.Fatal("the server does not run")
-	}
-	pausetest.Stop(s.t, s.process.Process.Pid)
-}
-
-// Resume lets a paused server go on: it then does what it was asked for meanwhile.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	if s.process == nil {
-		s.t.Fatal("the server does not run")
-	}
-	if err := s.process.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.t.Fatal(err)
-	}
 }
 
 // DSN is the data source name of a database of the server; withPassword, because Sluice wants to have it elsewhere.

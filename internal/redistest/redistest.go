@@ -4,7 +4,7 @@
 //
 // # Goroutines
 //
-// One per server that runs: it waits for the process to end.
+// One per server that runs: processtest's.
 package redistest
 
 import (
@@ -12,12 +12,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +22,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"sluice/internal/pausetest"
+	"sluice/internal/processtest"
 )
 
 // Server is one Redis server. Its methods end the test when they fail; they are for one goroutine.
@@ -35,9 +32,8 @@ type Server struct {
 	Dir      string // of its data and its log
 	Lines    []string
 
-	t       testing.TB
-	process *exec.Cmd // nil: it does not run
-	ended   chan struct{}
+	*processtest.Process
+	t testing.TB
 }
 
 // Start starts a server with an append-only file and a password; lines are further ones of redis.conf, the last of two
@@ -56,24 +52,20 @@ func (s *Server) Replica(lines ...string) *Server {
 	return r
 }
 
-// triesMax bounds how many ports are tried, and waitMax how long anything is waited for.
+// triesMax bounds how many ports are tried, and waitMax how long anything is waited for. The nodes of a cluster talk at
+// a port that is greater by busPort.
 const (
 	triesMax = 20
 	waitMax  = time.Minute
+	busPort  = 10_000
 )
 
 func start(t testing.TB, password string, lines []string) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("SLUICE_CI") == "1" {
-			t.Fatal("there is no redis-server, and in CI nothing is skipped")
-		}
-		t.Skip("there is no redis-server: apt-get install redis-server")
-	}
 	s := &Server{Password: password, Dir: t.TempDir(), Lines: lines, t: t}
-	t.Cleanup(s.Kill)
+	s.Process = processtest.New(t, "redis-server", "redis-server", s.file())
 	for range triesMax {
-		s.Addr = freeAddr(t)
+		s.Addr = processtest.FreeAddr(t, busPort)
 		if err := s.begin(); err == nil {
 			return s
 		}
@@ -81,33 +73,6 @@ func start(t testing.TB, password string, lines []string) *Server {
 	log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
 	t.Fatalf("redis-server does not start:\n%s", log)
 	return nil
-}
-
-// freeAddr is an address of the loopback interface that nobody has, nor the one whose port is greater by 10,000, where
-// the nodes of a cluster talk. Both are below the ports of outgoing connections, so that they stay free while the server
-// is down.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for range 10 * triesMax {
-		n, err := rand.Int(rand.Reader, big.NewInt(10_000))
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := 12_000 + int(n.Int64())
-		if free(port) && free(port+10_000) {
-			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		}
-	}
-	t.Fatal("there is no free port")
-	return ""
-}
-
-func free(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
 }
 
 // config is the file of the server. A file, because arguments can be read by everybody on the machine.
@@ -121,31 +86,19 @@ func (s *Server) config() string {
 	return strings.Join(append(lines, s.Lines...), "\n") + "\n"
 }
 
+func (s *Server) file() string { return filepath.Join(s.Dir, "redis.conf") }
+
 // begin starts the process and waits until it has its data in memory.
 func (s *Server) begin() error {
-	file := filepath.Join(s.Dir, "redis.conf")
-	if err := os.WriteFile(file, []byte(s.config()), 0o600); err != nil {
+	if err := os.WriteFile(s.file(), []byte(s.config()), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	process := exec.Command("redis-server", file)
-	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := process.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = process.Wait() // how it ended is in its log
-	}()
-	s.process, s.ended = process, ended
+	s.Launch()
 	c := s.Client()
 	defer func() { _ = c.Close() }()
 	for end := time.Now().Add(waitMax); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		select {
-		case <-ended:
-			s.process = nil
+		if !s.Runs() {
 			return errors.New("it ended at once")
-		default:
 		}
 		if c.Ping(context.Background()).Err() == nil {
 			return nil
@@ -158,9 +111,6 @@ func (s *Server) begin() error {
 // Start starts the server again, at its address and with the data that is in its directory.
 func (s *Server) Start() {
 	s.t.Helper()
-	if s.process != nil {
-		s.t.Fatal("the server runs already")
-	}
 	if err := s.begin(); err != nil {
 		log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
 		s.t.Fatalf("redis-server does not start again: %v\n%s", err, log)
@@ -170,51 +120,12 @@ func (s *Server) Start() {
 // StartElsewhere starts the server again with its data, at another address.
 func (s *Server) StartElsewhere() {
 	s.t.Helper()
-	s.Addr = freeAddr(s.t)
+	s.Addr = processtest.FreeAddr(s.t, busPort)
 	s.Start()
 }
 
 // Stop ends the server in order: its append-only file is whole.
-func (s *Server) Stop() { s.end(syscall.SIGTERM) }
-
-// Kill ends it at once, paused or not. One that does not run stays so.
-func (s *Server) Kill() { s.end(syscall.SIGKILL) }
-
-func (s *Server) end(sig syscall.Signal) {
-	s.t.Helper()
-	if s.process == nil {
-		return
-	}
-	s.signal(sig)
-	select {
-	case <-s.ended:
-		s.process = nil
-	case <-time.After(waitMax):
-		s.t.Errorf("redis-server, process %d, does not end", s.process.Process.Pid)
-	}
-}
-
-// Pause stops the server's clock, so to say: connections stay, nobody is answered. Resume lets it go on.
-func (s *Server) Pause() {
-	s.t.Helper()
-	if s.process == nil {
-		s.t.Fatal("the server does not run")
-	}
-	pausetest.Stop(s.t, s.process.Process.Pid)
-}
-
-// Resume lets a paused server go on: it then does what it was asked for meanwhile.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	if s.process == nil {
-		s.t.Fatal("the server does not run")
-	}
-	if err := s.process.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.t.Fatal(err)
-	}
-}
+func (s *Server) Stop() { s.End(syscall.SIGTERM) }
 
 // Client is a client of the server with go-redis' defaults, for the caller to close.
 func (s *Server) Client() *redis.Client {
