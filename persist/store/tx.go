@@ -129,7 +129,7 @@ func (t *tx) raw(f func(dc any) error) error {
 		return nil
 	})
 	if panicked != nil {
-		panic(fmt.Sprintf("%v\n%s", panicked, stack))
+		panic(fmt.Sprintf("BUG: panic with the driver's connection: %v\n%s", panicked, stack))
 	}
 	return cmp.Or(failed, err)
 }
