@@ -44,7 +44,7 @@ func (c *consumer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		from, err := c.queue.Consumer(ctx, c.kind)
 		if err == nil {
-			c.from, c.homes = from, make([]held, c.store.Shards())
+			c.from, c.homes = from, anew(c.homes, c.store.Shards())
 			err = errors.Join(c.consume(ctx), c.landAll())
 			if closing := from.Close(); closing != nil {
 				c.log.Warn("consumer did not leave cleanly", "kind", c.kind.String(), "error", closing)

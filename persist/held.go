@@ -31,6 +31,15 @@ type item struct {
 	bytes     int
 }
 
+// anew is what is held after joining the queue: nothing. What shards can do at once is still known.
+func anew(homes []held, shards int) []held {
+	fresh := make([]held, shards)
+	for i := range homes {
+		fresh[i].most = homes[i].most
+	}
+	return fresh
+}
+
 // drop forgets what is held of a partition: it is not acknowledged and comes back.
 func (h *held) drop(p order.Partition) {
 	h.items = slices.DeleteFunc(h.items, func(it item) bool { return it.partition == p })

@@ -16,6 +16,11 @@ func TestSlowShardIsGivenFewer(t *testing.T) {
 	t.Parallel()
 	const inTime = 100 // messages that the shard stores before the time is over
 	h := heldOf(10_000, 1_000)
+	h.fail(h.next())
+	most := h.most
+	if joined := anew([]held{*h}, 2); joined[0].most != most || joined[0].items != nil || joined[1].most != 0 {
+		t.Errorf("after joining the queue anew: %+v", joined)
+	}
 	flushes, failures := 0, 0
 	for ; len(h.items) > 0; flushes++ {
 		n := h.next()
