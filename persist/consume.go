@@ -44,7 +44,7 @@ func (c *consumer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		from, err := c.queue.Consumer(ctx, c.kind)
 		if err == nil {
-			c.from, c.homes = from, make([]held, c.store.Shards())
+			c.from, c.homes = from, anew(c.homes, c.store.Shards())
 			err = errors.Join(c.consume(ctx), c.landAll())
 			if closing := from.Close(); closing != nil {
 				c.log.Warn("consumer did not leave cleanly", "kind", c.kind.String(), "error", closing)
@@ -85,11 +85,7 @@ func (c *consumer) consume(ctx context.Context) error {
 
 // launch begins to flush what is held of a home shard.
 func (c *consumer) launch(home int, h *held) {
-	size, n := 0, 0
-	for n < len(h.items) && size < onceBytesMax {
-		size += h.items[n].bytes
-		n++
-	}
+	n := h.next()
 	items, done := h.items[:n:n], make(chan error, 1)
 	h.under, h.done = n, done
 	go func() { done <- c.flush(home, items) }()
@@ -137,7 +133,7 @@ func (c *consumer) landed(h *held, err error) error {
 	case err != nil:
 		c.stats.failures.Add(1)
 		c.log.Warn("flush failed; it is tried again", "kind", c.kind.String(), "messages", len(under), "error", err)
-		h.fail()
+		h.fail(len(under))
 		return nil
 	}
 	positions := make(map[order.Partition]uint64)
@@ -229,12 +225,12 @@ func (c *consumer) bytes() (bytes int) {
 }
 
 // leave leaves to the queue what is held of the failing shard that holds most, but for its first messages, with which it is
-// tried again; false if no shard fails. What was not acknowledged comes again to whoever joins the queue anew: this
+// tried again; false if there is nothing to leave. What was not acknowledged comes again to whoever joins the queue anew: this
 // consumer does, once the shard answers.
 func (c *consumer) leave() bool {
 	var most *held
 	for i := range c.homes {
-		if h := &c.homes[i]; h.pause > 0 && !h.left && (most == nil || h.bytes > most.bytes) {
+		if h := &c.homes[i]; h.pause > 0 && len(h.items) > max(h.under, 1) && (most == nil || h.bytes > most.bytes) {
 			most = h
 		}
 	}

@@ -19,6 +19,7 @@ type held struct {
 	under   int        // of items, in the flush under way; 0: there is none
 	done    chan error // how that flush ended
 	left    bool       // to the queue: everything behind items
+	most    int        // messages of the next flush, since one failed; 0: as many as onceBytesMax allows
 	retryAt time.Time  // not before, after a failure
 	pause   time.Duration
 }
@@ -28,6 +29,15 @@ type item struct {
 	position  uint64
 	partition order.Partition
 	bytes     int
+}
+
+// anew is what is held after joining the queue: nothing. What shards can do at once is still known.
+func anew(homes []held, shards int) []held {
+	fresh := make([]held, shards)
+	for i := range homes {
+		fresh[i].most = homes[i].most
+	}
+	return fresh
 }
 
 // drop forgets what is held of a partition: it is not acknowledged and comes back.
@@ -44,15 +54,30 @@ func (h *held) again() error {
 	return nil
 }
 
+// next is how many messages the next flush takes.
+func (h *held) next() (n int) {
+	size := 0
+	for n < len(h.items) && size < onceBytesMax && (h.most == 0 || n < h.most) {
+		size += h.items[n].bytes
+		n++
+	}
+	return n
+}
+
 // shift forgets the first n messages: they are stored.
 func (h *held) shift(n int) {
 	h.items = slices.Delete(h.items, 0, n)
 	h.count()
-	h.retryAt, h.pause = time.Time{}, 0
+	h.retryAt, h.pause, h.most = time.Time{}, 0, min(2*h.most, mostMax)
 	if len(h.items) > 0 {
 		h.retryAt = time.Now()
+	} else {
+		h.most = 0
 	}
 }
+
+// mostMax is more messages than onceBytesMax ever allows.
+const mostMax = onceBytesMax
 
 func (h *held) count() {
 	h.bytes = 0
@@ -61,8 +86,10 @@ func (h *held) count() {
 	}
 }
 
-// fail keeps what is held for later.
-func (h *held) fail() {
+// fail keeps what is held for later: next time half as much of it, because a shard that is too slow for so many messages
+// at once would never store any.
+func (h *held) fail(messages int) {
+	h.most = max(1, messages/2)
 	h.pause = min(max(2*h.pause, retryFirst), retryLast)
 	h.retryAt = time.Now().Add(h.pause)
 }

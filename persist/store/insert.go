@@ -70,7 +70,7 @@ func (ins insert) text(rows int) string {
 // insertBound binds row after row to one prepared statement, below database/sql: that is half the cost of going through
 // it, and a statement of many rows gains nothing more.
 func (t *tx) insertBound(ins insert, values []any) error {
-	return t.conn.Raw(func(dc any) error {
+	return t.raw(func(dc any) error {
 		stmt, err := t.shard.stmts.get(t.ctx, dc, ins)
 		if err != nil {
 			return err

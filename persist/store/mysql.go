@@ -18,8 +18,9 @@ import (
 // needed is what every session has whatever the data source name says: statements and stored values rely on it.
 // Anything else, innodb_lock_wait_timeout for one, the data source name may set.
 var needed = map[string]string{
-	"time_zone": "'+00:00'",
-	"sql_mode":  "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
+	"autocommit": "1", // else what only reads stays in a transaction, and holds up whoever changes a table
+	"time_zone":  "'+00:00'",
+	"sql_mode":   "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
 }
 
 // openMySQL opens a server's database for writing and for reading, so that readers never take the last connection. It

@@ -23,15 +23,16 @@ func TestSessions(t *testing.T) {
 	t.Parallel()
 	needMySQL(t)
 	o := testOptions(t, MySQL, 1)
-	o.Shards[0] += "?sql_mode=%27%27&time_zone=%27%2B08%3A00%27&charset=latin1&innodb_lock_wait_timeout=3"
+	o.Shards[0] += "?autocommit=0&sql_mode=%27%27&time_zone=%27%2B08%3A00%27&charset=latin1&innodb_lock_wait_timeout=3"
 	s := openStore(t, o)
 	for name, db := range map[string]*sql.DB{"write": s.shards[0].write, "read": s.shards[0].read} {
 		var mode, zone, isolation, charset string
-		var wait int
-		noError(t, db.QueryRow("SELECT @@sql_mode, @@time_zone, @@character_set_client, @@innodb_lock_wait_timeout").Scan(&mode, &zone, &charset, &wait))
+		var wait, auto int
+		noError(t, db.QueryRow("SELECT @@sql_mode, @@time_zone, @@character_set_client, @@innodb_lock_wait_timeout, @@autocommit").
+			Scan(&mode, &zone, &charset, &wait, &auto))
 		noError(t, db.QueryRow("SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(new(string), &isolation))
-		if !strings.Contains(mode, "STRICT_ALL_TABLES") || zone != "+00:00" || isolation != "READ-COMMITTED" || charset != "utf8mb4" || wait != 3 {
-			t.Errorf("%s: mode %s, zone %s, isolation %s, character set %s, lock wait %d", name, mode, zone, isolation, charset, wait)
+		if !strings.Contains(mode, "STRICT_ALL_TABLES") || zone != "+00:00" || isolation != "READ-COMMITTED" || charset != "utf8mb4" || wait != 3 || auto != 1 {
+			t.Errorf("%s: mode %s, zone %s, isolation %s, character set %s, lock wait %d, autocommit %d", name, mode, zone, isolation, charset, wait, auto)
 		}
 	}
 	if _, err := s.shards[0].write.Exec("UPDATE node SET owner = ? WHERE n = 1", strings.Repeat("x", 201)); err == nil {

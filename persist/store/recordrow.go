@@ -43,7 +43,7 @@ func insertTexts() map[order.Kind][2]string {
 // insertBound binds row after row to a prepared statement, below database/sql. A row that fails leaves the transaction
 // as it was.
 func (r *recording) insertBound(list []*entry) (clashed []*entry, err error) {
-	err = r.t.conn.Raw(func(dc any) error {
+	err = r.t.raw(func(dc any) error {
 		bound := &boundInsert{r: r, dc: dc}
 		if err := bound.sale(list); err != nil {
 			return err

@@ -66,7 +66,7 @@ func (r *recording) insertMySQL(list []*entry) (clashed []*entry, err error) {
 // come back.
 func (r *recording) insertSale(row string, list []*entry) (clashed []*entry, err error) {
 	prepared := true
-	err = r.t.conn.Raw(func(dc any) error {
+	err = r.t.raw(func(dc any) error {
 		stmt, err := dc.(*boundConn).sale(r.t.ctx, saleKey{row, len(list)})
 		if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && refused.Number == tooManyPrepared {
 			prepared = false

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -129,6 +131,32 @@ func TestRecordUnprepared(t *testing.T) {
 	d.oneConnection(func(c *boundConn) { c.mysqlConn = unprepared{c.mysqlConn} })
 	records := d.saleOrders(300)
 	d.place(records...)
+	for _, r := range records {
+		d.read(r.ID)
+	}
+}
+
+// lostAtPrepare is a connection that turns out to be broken when a statement is prepared on it, before anything was sent.
+type lostAtPrepare struct{ mysqlConn }
+
+func (c lostAtPrepare) PrepareContext(context.Context, string) (driver.Stmt, error) {
+	return nil, errors.Join(c.Close(), driver.ErrBadConn)
+}
+
+// TestConnectionLostUnderASale records a sale over connections that break: it goes on over others, and waits for nothing.
+func TestConnectionLostUnderASale(t *testing.T) {
+	needMySQL(t)
+	d := newDesk(t, MySQL, [2]int64{100_000, 0}, [2]int64{100_000, 0})
+	records := d.saleOrders(300)
+	rows := d.claimed(records...)
+	d.oneConnection(func(c *boundConn) { c.mysqlConn = lostAtPrepare{c.mysqlConn} })
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for shard := range d.Shards() {
+		part := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return d.UserShard(r.Record.User) != shard })
+		_, err := d.Record(ctx, shard, part, RecordOptions{Kind: order.Flash, Unpaid: time.Minute})
+		noError(t, err)
+	}
 	for _, r := range records {
 		d.read(r.ID)
 	}

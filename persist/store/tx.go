@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -110,6 +111,27 @@ func (s *Store) runOnce(ctx context.Context, sh *shard, kind order.Kind, f func(
 		return true, err
 	}
 	return true, nil
+}
+
+// raw calls f with the driver's connection. Neither f's error nor its panic goes through database/sql: of either it would
+// close the connection, and wait for the end of the transaction on it, which only this goroutine can end.
+func (t *tx) raw(f func(dc any) error) error {
+	var failed error
+	var panicked any
+	var stack []byte
+	err := t.conn.Raw(func(dc any) error {
+		defer func() {
+			if panicked = recover(); panicked != nil {
+				stack = debug.Stack()
+			}
+		}()
+		failed = f(dc)
+		return nil
+	})
+	if panicked != nil {
+		panic(fmt.Sprintf("BUG: panic with the driver's connection: %v\n%s", panicked, stack))
+	}
+	return cmp.Or(failed, err)
 }
 
 func (t *tx) rolledBack() {

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,5 +109,33 @@ func TestErrorsAreNotRepeated(t *testing.T) {
 		if err := s.update(ctx, 0, 0, func(*tx) error { return nil }); d == MySQL && !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled before it began: %v", err)
 		}
+	})
+}
+
+// What goes wrong below database/sql ends its transaction, and nobody waits for the end of it: a connection that is
+// lost there is one that is lost, and a panic is one.
+func TestRawEnds(t *testing.T) {
+	onDialects(t, func(t *testing.T, dialect Dialect) {
+		s := newStore(t, dialect, 1)
+		runs := 0
+		err := s.update(context.Background(), 0, 0, func(t *tx) error {
+			if runs++; runs < lostRunsMax {
+				return t.raw(func(any) error { return driver.ErrBadConn })
+			}
+			return nil
+		})
+		if err != nil || runs != lostRunsMax {
+			t.Errorf("%d runs: %v", runs, err)
+		}
+		panicked := func() (why any) {
+			defer func() { why = recover() }()
+			return s.update(context.Background(), 0, 0, func(t *tx) error {
+				return t.raw(func(any) error { panic("BUG: a test's") })
+			})
+		}()
+		if text, ok := panicked.(string); !ok || !strings.Contains(text, "BUG: a test's") || !strings.Contains(text, "TestRawEnds") {
+			t.Errorf("the panic became %v", panicked)
+		}
+		noError(t, s.update(context.Background(), 0, 0, func(*tx) error { return nil }))
 	})
 }
