@@ -165,6 +165,7 @@ func TestCommandMistakes(t *testing.T) {
 		{nil, "offer list --set " + empty, "no secrets yet"},
 		{nil, "serve --set gateway.lisen=1", "did you mean gateway.listen?"},
 		{nil, "serve --role persist", "this version has the role all only"},
+		{nil, "serve --demo --kinds flash", "leave --kinds and engine.kinds out"},
 		{nil, "serve --kinds flsh", "must be normal or flash"},
 		{nil, "serve extra", "`sluice serve` takes flags only, not \"extra\": sluice serve [flags]"},
 		{nil, "serve --nope", "`sluice serve --help` lists the flags"},
