@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"sluice/engine/order"
@@ -22,11 +23,13 @@ func (p *partition) keep(ctx context.Context) {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	pause := recoverWait
+	p.news = slog.LevelDebug
 	for ctx.Err() == nil {
 		if p.session.Load() == nil {
 			if err := p.recover(ctx); err != nil {
 				p.e.log.Warn("recovery did not succeed", "partition", p.number, "error", err)
 			}
+			p.news = slog.LevelInfo
 			if p.session.Load() == nil {
 				sleep(ctx, pause)
 				pause = min(2*pause, time.Second)
@@ -135,7 +138,7 @@ func (p *partition) begin(ctx context.Context, st *stock.State) error {
 	}
 	p.sold = true
 	p.open(s)
-	p.e.log.Info("partition open", "partition", p.number, "epoch", s.epoch, "offers", len(p.offers))
+	p.e.log.Log(ctx, p.news, "partition open", "partition", p.number, "epoch", s.epoch, "offers", len(p.offers))
 	return nil
 }
 

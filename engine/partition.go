@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,10 +39,11 @@ type partition struct {
 	part     atomic.Pointer[store.Part]
 
 	// Of the keeper alone.
-	offers []*Offer // sorted by id
-	known  bool     // the catalogue was read
-	seen   uint64   // the catalogue holds the stock log up to here
-	sold   bool     // this process has had a session: its publishers may be under way
+	offers []*Offer   // sorted by id
+	known  bool       // the catalogue was read
+	seen   uint64     // the catalogue holds the stock log up to here
+	sold   bool       // this process has had a session: its publishers may be under way
+	news   slog.Level // of what a recovery did; at the start, where every partition has one, nobody needs to read it
 	beats  heartbeats
 	drift  driftLook
 

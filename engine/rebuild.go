@@ -49,7 +49,7 @@ func (p *partition) rebuild(ctx context.Context, seen *store.Part) error {
 	if err != nil {
 		return fmt.Errorf("rebuild partition %d to epoch %d: %w", p.number, e, err)
 	}
-	p.e.log.Info("partition rebuilt", "partition", p.number, "epoch", e, "took", time.Since(started).Round(time.Millisecond))
+	p.e.log.Log(ctx, p.news, "partition rebuilt", "partition", p.number, "epoch", e, "took", time.Since(started).Round(time.Millisecond))
 	return p.begin(ctx, st)
 }
 

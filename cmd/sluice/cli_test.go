@@ -165,6 +165,7 @@ func TestCommandMistakes(t *testing.T) {
 		{nil, "offer list --set " + empty, "no secrets yet"},
 		{nil, "serve --set gateway.lisen=1", "did you mean gateway.listen?"},
 		{nil, "serve --role persist", "this version has the role all only"},
+		{nil, "serve --demo --kinds flash", "leave --kinds and engine.kinds out"},
 		{nil, "serve --kinds flsh", "must be normal or flash"},
 		{nil, "serve extra", "`sluice serve` takes flags only, not \"extra\": sluice serve [flags]"},
 		{nil, "serve --nope", "`sluice serve --help` lists the flags"},
@@ -241,7 +242,7 @@ func TestConfigCommands(t *testing.T) {
 	}
 }
 
-// TestDemo: what the demo prints can be pasted, and a second start does not fill the shop up.
+// TestDemo: what the demo prints can be pasted, and is not lost behind the log; and a second start does not fill the shop up.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -253,6 +254,9 @@ func TestDemo(t *testing.T) {
 		body := regexp.MustCompile(`-d '([^']+)'`).FindStringSubmatch(text)
 		if link := fmt.Sprintf("\n  %s/#token=%s\n", p.ops, p.secrets.OpsToken); !strings.Contains(text, link) {
 			t.Errorf("no link to the console %s:\n%s", link, text)
+		}
+		if log, _, _ := strings.Cut(text, "\nThe console"); strings.Count(log, "\n") > 3 {
+			t.Errorf("a person has to look for the link behind all this:\n%s", log)
 		}
 		if token == nil || body == nil {
 			t.Fatalf("nothing to paste:\n%s", text)

@@ -101,6 +101,8 @@ func (c catalogue) Sellable(o *order.Offer) bool {
 	})
 }
 
+func (c catalogue) Sells(kind order.Kind) bool { return slices.Contains(c.s.config.Engine.Kinds, kind) }
+
 // shows tells whether the catalogue's offer has what an edit wrote. A lowered total takes effect with a rebuild, which
 // finds it wanted and lowers it as far as what is sold allows.
 func shows(known, edited *order.Offer) bool {

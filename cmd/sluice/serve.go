@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/configs"
+	"sluice/engine/order"
 )
 
 // stopWait bounds a graceful stop. What a healthy disk and database can finish takes far less.
@@ -39,6 +40,9 @@ func newServe(s *settings) *cobra.Command {
 			c, d, err := s.load()
 			if err != nil {
 				return err
+			}
+			if demo && len(c.Engine.Kinds) < len(order.Kinds) {
+				return errors.New("--demo sells normal and flash offers: leave --kinds and engine.kinds out")
 			}
 			return serve(cmd, s, c, d, demo)
 		},

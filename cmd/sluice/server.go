@@ -228,7 +228,9 @@ func (s *Server) awaitPartitions(ctx context.Context) error {
 	defer cancel()
 	if err := s.engine.AwaitReady(wait); err != nil && ctx.Err() == nil {
 		s.log.Warn("serving without some partitions", "missing", s.missing())
+		return nil
 	}
+	s.log.Info("every partition is open", "partitions", len(s.engine.Ready()))
 	return nil
 }
 

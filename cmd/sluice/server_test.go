@@ -225,7 +225,8 @@ func aboveFree(t *testing.T, dir string) uint64 {
 	return fs.Bavail * uint64(fs.Bsize) / 2 * 3
 }
 
-// TestKinds: a process that sells flash offers only is ready with the flash partitions alone.
+// TestKinds: a process that sells flash offers only is ready with the flash partitions alone, and says of a normal one
+// that others sell it.
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t, t.TempDir(), "engine.kinds=flash")
@@ -233,6 +234,11 @@ func TestKinds(t *testing.T) {
 	ready := s.must(200, "GET", s.ops+"/ops/stock", s.secrets.OpsToken, "")
 	if bytes.Contains(ready.body, []byte(`"kind":"normal"`)) || !bytes.Contains(ready.body, []byte(`"kind":"flash"`)) {
 		t.Errorf("partitions of a flash process: %v", ready)
+	}
+	a := s.must(202, "POST", s.ops+"/ops/offers", s.secrets.OpsToken,
+		`{"shop_id":"1","sku":"s","title":"t","kind":"normal","unit_price":1,"currency":"CNY","total":5}`)
+	if !bytes.Contains(a.body, []byte("this process does not sell normal offers")) {
+		t.Errorf("a normal offer at a flash process: %v", a)
 	}
 }
 

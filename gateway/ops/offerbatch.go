@@ -137,7 +137,7 @@ func (b *offerBatch) create(good []order.Offer, at []int, answers []batchLine) e
 	status := b.s.createdStatus(ctx, created)
 	for i := range created {
 		a := &answers[at[i]]
-		a.Status, a.Offer = status, show(&created[i], b.s.remaining(&created[i]))
+		a.Status, a.Offer = b.s.edited(status, &created[i], b.s.remaining(&created[i]))
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type Offer struct {
 	Opens     *time.Time       `json:"opens_at,omitempty"`
 	Closes    *time.Time       `json:"closes_at,omitempty"`
 	State     order.OfferState `json:"state"`
+	Note      string           `json:"note,omitempty"` // of an edit: what a person should know
 }
 
 func show(o *order.Offer, left int64) *Offer {
@@ -48,8 +49,24 @@ func (s *Server) remaining(o *order.Offer) int64 {
 // sellableWait is how long an answer to an edit waits for this process to sell the offer so.
 const sellableWait = 2 * time.Second
 
-// awaitSellable waits until this process can sell every offer. The commit has happened: when it takes too long, the
-// offers exist and will be sold a little later.
+// elsewhere tells whether only other processes sell o.
+func (s *Server) elsewhere(o *order.Offer) bool {
+	return s.program.Catalogue != nil && !s.program.Catalogue.Sells(o.Kind)
+}
+
+// edited shows an offer that was created or changed. What other processes sell has been committed, and that is all that
+// this one knows: 202, and words that say so.
+func (s *Server) edited(status int, o *order.Offer, left int64) (int, *Offer) {
+	shown := show(o, left)
+	if s.elsewhere(o) {
+		status = http.StatusAccepted
+		shown.Note = "it is committed; this process does not sell " + o.Kind.String() + " offers, those that do will within 2 s"
+	}
+	return status, shown
+}
+
+// awaitSellable waits until this process can sell every offer of its kinds. The commit has happened: when it takes too
+// long, the offers exist and will be sold a little later.
 func (s *Server) awaitSellable(ctx context.Context, offers []order.Offer) bool {
 	if s.program.Catalogue == nil {
 		return true
@@ -59,7 +76,7 @@ func (s *Server) awaitSellable(ctx context.Context, offers []order.Offer) bool {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for i := range offers {
-		for !s.program.Catalogue.Sellable(&offers[i]) {
+		for !s.elsewhere(&offers[i]) && !s.program.Catalogue.Sellable(&offers[i]) {
 			select {
 			case <-ctx.Done():
 				return false
@@ -92,8 +109,8 @@ func (s *Server) createOffer(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	s.log.Info("offer created", "offer", created[0].ID, "kind", created[0].Kind, "total", created[0].Total)
-	status := s.createdStatus(r.Context(), created)
-	return status, show(&created[0], s.remaining(&created[0])), nil
+	status, shown := s.edited(s.createdStatus(r.Context(), created), &created[0], s.remaining(&created[0]))
+	return status, shown, nil
 }
 
 func (s *Server) changeOffer(r *http.Request) (int, any, error) {
@@ -133,7 +150,8 @@ func (s *Server) changed(ctx context.Context, o *order.Offer) (int, any, error) 
 			return status, show(&known, left), nil
 		}
 	}
-	return status, show(o, s.remaining(o)), nil
+	status, shown := s.edited(status, o, s.remaining(o))
+	return status, shown, nil
 }
 
 func (s *Server) closeOffer(r *http.Request) (int, any, error) {

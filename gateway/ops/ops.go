@@ -76,6 +76,8 @@ type Catalogue interface {
 	Offers(after order.OfferID) iter.Seq[*order.Offer]
 	// Sellable tells whether this process sells the offer as it is in o: the catalogue has it so, and fast stock knows it.
 	Sellable(o *order.Offer) bool
+	// Sells tells whether this process sells offers of a kind at all.
+	Sells(kind order.Kind) bool
 }
 
 // Stock is one partition's fast stock for the auditor.

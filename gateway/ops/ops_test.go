@@ -324,6 +324,8 @@ func TestBatch(t *testing.T) {
 // slowCatalogue learns of an offer some time after it was created.
 type slowCatalogue struct{ after time.Time }
 
+func (c *slowCatalogue) Sells(order.Kind) bool { return true }
+
 func (c *slowCatalogue) Offer(order.OfferID) (o order.Offer, left int64, ok bool) { return o, 0, false }
 func (c *slowCatalogue) Offers(order.OfferID) iter.Seq[*order.Offer] {
 	return func(func(*order.Offer) bool) {}
@@ -342,6 +344,38 @@ func TestCreationWaits(t *testing.T) {
 	l = start(t, func(p *ops.Program) { p.Catalogue = &slowCatalogue{time.Now().Add(time.Hour)} })
 	if status, body := l.ask("POST", "/ops/offers", good); status != 202 {
 		t.Errorf("never sellable: %d %s", status, body)
+	}
+}
+
+// normalOnly is the catalogue of a process that sells normal offers, at once.
+type normalOnly struct{ slowCatalogue }
+
+func (*normalOnly) Sells(kind order.Kind) bool { return kind == order.Normal }
+func (*normalOnly) Sellable(o *order.Offer) bool {
+	return o.Kind == order.Normal
+}
+
+// TestOffersSoldElsewhere: the answer to an edit of what only other processes sell says so, and does not wait.
+func TestOffersSoldElsewhere(t *testing.T) {
+	t.Parallel()
+	l := start(t, func(p *ops.Program) { p.Catalogue = &normalOnly{} })
+	const note = `"note":"it is committed; this process does not sell flash offers`
+	var o ops.Offer
+	status, body := l.ask("POST", "/ops/offers", good)
+	if err := json.Unmarshal([]byte(body), &o); err != nil || status != 202 || !strings.Contains(body, note) {
+		t.Fatalf("%d %s: %v", status, body, err)
+	}
+	if status, body := l.ask("PATCH", "/ops/offers/"+o.ID, `{"title":"new"}`); status != 202 || !strings.Contains(body, note) || !strings.Contains(body, `"title":"new"`) {
+		t.Errorf("changed: %d %s", status, body)
+	}
+	status, body = l.ask("POST", "/ops/offers/batch", good+"\n"+strings.Replace(good, "flash", "normal", 1))
+	lines := strings.Split(body, "\n")
+	if status != 200 || !strings.Contains(lines[0], `"status":202`) || !strings.Contains(lines[0], note) || !strings.Contains(lines[1], `"status":201`) ||
+		strings.Contains(lines[1], "note") {
+		t.Errorf("a batch of both kinds: %d %s", status, body)
+	}
+	if status, body := l.ask("POST", "/ops/offers/"+o.ID+"/close", ""); status != 202 || !strings.Contains(body, note) {
+		t.Errorf("closed: %d %s", status, body)
 	}
 }
 
