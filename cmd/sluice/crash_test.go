@@ -65,8 +65,12 @@ func newCrashes(t *testing.T) *crashes {
 	return &crashes{crowd: newCrowd(t, seed, keen), dir: filepath.Join(t.TempDir(), "data"), rand: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// crowdWait is how long a server that stays may leave open what became of an order.
-const crowdWait = 2 * time.Minute
+const (
+	// crowdWait is how long a server that stays may leave open what became of an order.
+	crowdWait = time.Minute
+	// repeatPause is between two calls of a buyer for one order, as clients make it: what most calls come to are answers.
+	repeatPause = 5 * time.Millisecond
+)
 
 // run is one kill and its aftermath. point is a crash point with its number of passes; empty means a random moment.
 func (c *crashes) run(point string) {
@@ -80,11 +84,23 @@ func (c *crashes) run(point string) {
 				c.t.Errorf("user %d, key %s: no final answer after %v", v.user, v.wish.key, crowdWait)
 				return
 			}
+			v.rest()
 		}
 	})
+	if c.t.Failed() {
+		ready, err := p.try("GET", p.ops+"/readyz", "", "")
+		c.t.Fatalf("a kill at %q was not healed: %v, %v\n%s", point, ready, err, p.errors.String())
+	}
 	c.judge(p.shop, fmt.Sprintf("a kill at %q", point))
 	c.stock(p.shop)
 	p.end(syscall.SIGKILL) // at rest
+}
+
+// rest is the pause of a buyer before the next call for the same order.
+func (v *visit) rest() {
+	if v.wish != nil {
+		<-time.After(repeatPause)
+	}
 }
 
 // stock has what the next life sells: two offers of one shop for all lives, and a new scarce one for each.
@@ -131,6 +147,7 @@ func (c *crashes) die(point string) {
 		}
 		c.each(s, func(v *visit) {
 			for v.step() {
+				v.rest()
 			}
 		})
 	}
