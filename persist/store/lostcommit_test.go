@@ -190,6 +190,11 @@ func TestHangingEndOfATransaction(t *testing.T) {
 			}
 			l.proxy.silent.Store("")
 			l.proxy.cut() // the server learns of it
+			for range 20 { // a connection of the pool may learn of it only by being used
+				if _, err := l.Count(t.Context(), l.p, l.epoch); !errors.Is(err, mysql.ErrInvalidConn) {
+					break
+				}
+			}
 			l.expect(l.offers[0], 10, nil)
 		})
 	}
