@@ -189,7 +189,7 @@ func TestHangingEndOfATransaction(t *testing.T) {
 				t.Errorf("after %v: %v, want %v", time.Since(began), err, want)
 			}
 			l.proxy.silent.Store("")
-			l.proxy.cut() // the server learns of it
+			l.proxy.cut()  // the server learns of it
 			for range 20 { // a connection of the pool may learn of it only by being used
 				if _, err := l.Count(t.Context(), l.p, l.epoch); !errors.Is(err, mysql.ErrInvalidConn) {
 					break
