@@ -36,9 +36,6 @@ const (
 	eventQueues      = 16
 )
 
-// Default is what a configuration begins with.
-func Default() Options { return Options{Name: "sluice", MemoryMax: memoryMaxDefault} }
-
 var names = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,60}$`)
 
 // Validate says what is wrong with the settings.
@@ -60,6 +57,9 @@ func (o *Options) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Identity is the identity of the queue that they describe.
+func (o *Options) Identity() string { return "rocketqueue:" + o.Name }
 
 // topic is the topic of a kind, and its consumer group.
 func (o *Options) topic(kind order.Kind) string { return o.Name + "-orders-" + kind.String() }
@@ -117,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 }
 
 // Identity names the queue: two of one name are the same one.
-func (q *Queue) Identity() string { return "rocketqueue:" + q.options.Name }
+func (q *Queue) Identity() string { return q.options.Identity() }
 
 // Publish sends one message and returns when the broker has it on its disk.
 func (q *Queue) Publish(ctx context.Context, p order.Partition, message []byte) error {

@@ -56,11 +56,8 @@ func letters(t testing.TB) Letters {
 // options are those of a new deployment.
 func options(t testing.TB) Options {
 	t.Helper()
-	o := Default()
-	o.NameServers = []string{nameServer(t)}
-	o.Name = "test-" + strings.ToLower(rand.Text())
-	o.Partitions, o.Letters = partitions, letters(t)
-	return o
+	return Options{NameServers: []string{nameServer(t)}, Name: "test-" + strings.ToLower(rand.Text()),
+		Partitions: partitions, Letters: letters(t)}
 }
 
 func open(t testing.TB, o Options) *Queue {
