@@ -24,6 +24,9 @@ type Options struct {
 	Partitions    order.Partitions
 	// Deadline is the acknowledgement deadline D.
 	Deadline time.Duration
+	// Queue is the identity of the queue that this process finds, empty if it is yet to be made. One that is not the
+	// deployment's (KeepQueue) is refused; nil: nobody looked.
+	Queue *string
 	// Writers bounds the writing connections per MySQL shard, Readers the reading ones of either dialect. Zero means 8.
 	Writers int
 	Readers int
