@@ -307,6 +307,6 @@ func tuneRuntime(r *configs.Runtime) {
 		debug.SetGCPercent(r.GCPercent)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(runtime.NumCPU(), r.ProcsMin))
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), r.ProcsMin)) // the runtime's own number knows a container's limit
 	}
 }
