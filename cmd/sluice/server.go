@@ -85,6 +85,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"queue", s.openQueue},
 		{"stock", s.openStock},
 		{"node lease", s.openLease},
+		{"queue's identity", s.keepQueue},
 		{"ops", s.openOps},
 		{"engine", s.openEngine},
 		{"persist", s.openPersist},
@@ -213,6 +214,16 @@ func (s *Server) openLease(ctx context.Context) (err error) {
 	return err
 }
 
+// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
+func (s *Server) keepQueue(ctx context.Context) error {
+	identity := s.queue.Identity()
+	adopted, err := s.store.KeepQueue(ctx, identity)
+	if adopted {
+		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
+	}
+	return err
+}
+
 func (s *Server) openEngine(ctx context.Context) error {
 	o := s.config.Engine
 	o.Leader = s.leader
@@ -295,6 +306,6 @@ func tuneRuntime(r *configs.Runtime) {
 		debug.SetGCPercent(r.GCPercent)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(runtime.NumCPU(), r.ProcsMin))
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), r.ProcsMin)) // the runtime's own number knows a container's limit
 	}
 }
