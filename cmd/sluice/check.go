@@ -99,9 +99,9 @@ func checkConfig(c *configs.Config, d *drivers) (*vault, error) {
 // checkLive asks everything that a start would use.
 func checkLive(ctx context.Context, c *configs.Config, d *drivers, v *vault) []finding {
 	list := []finding{checkServer(ctx, c, v.now()), checkDisk(c)}
-	list = append(list, checkStore(ctx, c, v)...)
+	list = append(list, checkStore(ctx, c, d, v)...)
 	list = append(list, d.checkStock(ctx, c, v)...)
-	return append(list, d.checkQueue(ctx, c))
+	return append(list, d.checkQueue(ctx, c)...)
 }
 
 // checkServer says whether a server of this configuration runs now; either is well.
@@ -145,10 +145,13 @@ func checkDisk(c *configs.Config) finding {
 	return finding{store.OK, "disk", fmt.Sprintf("%d MiB free under %s", free>>20, dir)}
 }
 
-func checkStore(ctx context.Context, c *configs.Config, v *vault) []finding {
+func checkStore(ctx context.Context, c *configs.Config, d *drivers, v *vault) []finding {
 	o, err := storeOptions(c, v)
 	var found []store.Finding
 	if err == nil {
+		if identity, err := d.queueIdentity(c); err == nil { // else the line of the queue says what is wrong with it
+			o.Queue = &identity
+		}
 		found, err = store.Check(ctx, o)
 	}
 	var list []finding

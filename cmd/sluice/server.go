@@ -88,6 +88,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"queue", s.openQueue},
 		{"stock", s.openStock},
 		{"node lease", s.openLease},
+		{"queue's identity", s.keepQueue},
 		{"ops", s.openOps},
 		{"engine", s.openEngine},
 		{"persist", s.openPersist},
@@ -198,8 +199,31 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 }
 
 func (s *Server) openQueue(ctx context.Context) (err error) {
-	s.queue, err = s.drivers.openQueue(ctx, s.config)
+	if err := s.lookAtQueue(ctx); err != nil {
+		return err
+	}
+	s.queue, err = s.drivers.openQueue(ctx, s.config, s.store)
 	return err
+}
+
+// lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be
+// known of a file its opening says.
+func (s *Server) lookAtQueue(ctx context.Context) error {
+	if s.config.Queue.Driver == "sqlitequeue" {
+		return nil
+	}
+	var errs []error
+	for _, f := range s.drivers.checkQueue(ctx, s.config) {
+		switch f.Level {
+		case store.Wrong:
+			errs = append(errs, errors.New(f.Text))
+		case store.Warning:
+			s.log.Warn("a promise is weaker than it could be", "queue", f.Text)
+		default:
+			s.log.Info("queue", "found", f.Text)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Server) openStock(ctx context.Context) (err error) {
@@ -220,6 +244,16 @@ func (s *Server) openStock(ctx context.Context) (err error) {
 
 func (s *Server) openLease(ctx context.Context) (err error) {
 	s.lease, err = openLease(ctx, s.store, s.ids, s.log)
+	return err
+}
+
+// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
+func (s *Server) keepQueue(ctx context.Context) error {
+	identity := s.queue.Identity()
+	adopted, err := s.store.KeepQueue(ctx, identity)
+	if adopted {
+		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
+	}
 	return err
 }
 
@@ -309,6 +343,6 @@ func tuneRuntime(r *configs.Runtime) {
 		debug.SetGCPercent(r.GCPercent)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(runtime.NumCPU(), r.ProcsMin))
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), r.ProcsMin)) // the runtime's own number knows a container's limit
 	}
 }
