@@ -34,7 +34,7 @@ func newBackup(s *settings) *cobra.Command {
 			if b.config, b.drivers, err = s.load(); err != nil {
 				return err
 			}
-			b.dir, b.out = args[0], cmd.OutOrStdout()
+			b.dir, b.out = filepath.Clean(args[0]), cmd.OutOrStdout()
 			return b.run(cmd.Context())
 		},
 	}
