@@ -179,7 +179,7 @@ func inBackup(c *configs.Config, d *drivers, dir string) (*configs.Config, *driv
 func lookAtBackup(ctx context.Context, c *configs.Config, d *drivers, dir string) error {
 	here, drivers := inBackup(c, d, dir)
 	var errs []error
-	for _, f := range append(checkStore(ctx, here, drivers, nil), drivers.checkQueue(ctx, here)) {
+	for _, f := range append(checkStore(ctx, here, drivers, nil), drivers.checkQueue(ctx, here)...) {
 		if f.Level == store.Wrong {
 			errs = append(errs, fmt.Errorf("%s: %s", f.Subject, f.Text))
 		}

@@ -81,7 +81,7 @@ func adoptQueue(ctx context.Context, a *adoption) (err error) {
 		fmt.Fprintf(a.out, adoptionMeans, stored)
 		return errors.New("nothing was changed: `sluice queue adopt --yes` does it")
 	}
-	q, err := a.drivers.openQueue(ctx, a.config)
+	q, err := a.drivers.openQueue(ctx, a.config, st)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type Options struct {
 	// CheckpointPages is SQLite's wal_autocheckpoint. Zero means 16000: random keys dirty a page each, and a page that
 	// is dirtied often between two checkpoints is written to the file once.
 	CheckpointPages int
+
+	migrations fs.FS // of another release, for tests; nil: this program's
 }
 
 // Store is all shards of a deployment.
