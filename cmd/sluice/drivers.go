@@ -15,12 +15,14 @@ import (
 
 	"sluice/configs"
 	"sluice/engine/queue"
+	"sluice/engine/queue/rocketqueue"
 	"sluice/engine/queue/sqlitequeue"
 	"sluice/engine/stock"
 	"sluice/engine/stock/memstock"
 	"sluice/engine/stock/redisstock"
 	"sluice/internal/leader"
 	"sluice/internal/leader/redisleader"
+	"sluice/internal/tlsfile"
 	"sluice/persist/store"
 )
 
@@ -28,6 +30,7 @@ import (
 // knows them. There is never a fallback: a driver that cannot be opened ends the program.
 type drivers struct {
 	sqlitequeue sqlitequeue.Options
+	rocketqueue rocketqueue.Options
 	redisstock  redisstock.Options
 
 	// shared is the queue of several servers in one process, which is closed by who made it: tests only.
@@ -38,7 +41,7 @@ func newDrivers() *drivers { return &drivers{} }
 
 // mounts puts the drivers' settings into the configuration, each beside the name of its driver.
 func (d *drivers) mounts() map[string]any {
-	return map[string]any{"queue.sqlitequeue": &d.sqlitequeue, "stock.redisstock": &d.redisstock}
+	return map[string]any{"queue.sqlitequeue": &d.sqlitequeue, "queue.rocketqueue": &d.rocketqueue, "stock.redisstock": &d.redisstock}
 }
 
 // validate checks what only the drivers know.
@@ -56,7 +59,13 @@ func (d *drivers) validate(c *configs.Config) error {
 	default:
 		check(false, "stock.driver must be memstock or redisstock, not %q", c.Stock.Driver)
 	}
-	check(c.Queue.Driver == "sqlitequeue", "queue.driver must be sqlitequeue, not %q", c.Queue.Driver)
+	switch c.Queue.Driver {
+	case "sqlitequeue":
+	case "rocketqueue":
+		errs = append(errs, d.rocketqueue.Validate())
+	default:
+		check(false, "queue.driver must be sqlitequeue or rocketqueue, not %q", c.Queue.Driver)
+	}
 	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
 		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
 	return errors.Join(append(errs, validateStore(c))...)
@@ -88,14 +97,16 @@ func validateStore(c *configs.Config) error {
 				"or secrets.store_password_file", i)
 		case dsn.DBName == "":
 			return fmt.Errorf("store.shards: entry %d names no database", i)
+		case dsn.TLSConfig != "" || dsn.AllowFallbackToPlaintext:
+			return fmt.Errorf("store.shards: entry %d speaks of TLS: leave that out and set store.tls, which never goes on in plain", i)
 		}
 	}
-	return nil
+	return c.Store.TLS.Validate("store.tls")
 }
 
 // openStore opens the shards.
-func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (*store.Store, error) {
-	o, err := storeOptions(c, secrets)
+func (d *drivers) openStore(ctx context.Context, c *configs.Config, v *vault) (*store.Store, error) {
+	o, err := storeOptions(c, v)
 	if err != nil {
 		return nil, err
 	}
@@ -107,10 +118,11 @@ func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *con
 	return store.Open(ctx, o)
 }
 
-func storeOptions(c *configs.Config, secrets *configs.Secrets) (o store.Options, err error) {
+func storeOptions(c *configs.Config, v *vault) (o store.Options, err error) {
 	o = c.Store
 	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
-	o.Shards, err = shardPlaces(c, secrets)
+	o.Password, o.Secure = v.storePassword, v.store.Load
+	o.Shards, err = shardPlaces(c, v.now())
 	return o, err
 }
 
@@ -141,6 +153,10 @@ func (d *drivers) queueIdentity(c *configs.Config) (string, error) {
 	if d.shared != nil {
 		return d.shared.Identity(), nil
 	}
+	if c.Queue.Driver == "rocketqueue" {
+		o := d.rocket(c)
+		return o.Identity(), nil
+	}
 	file := d.queueFile(c)
 	identity, err := sqlitequeue.Identity(file)
 	if err != nil {
@@ -149,10 +165,20 @@ func (d *drivers) queueIdentity(c *configs.Config) (string, error) {
 	return identity, nil
 }
 
-// openQueue opens the queue in the data directory.
-func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue, error) {
+// openQueue opens the queue in the data directory, or joins that in RocketMQ, whose dead letters the store keeps.
+func (d *drivers) openQueue(ctx context.Context, c *configs.Config, s *store.Store) (queue.Queue, error) {
 	if d.shared != nil {
 		return d.shared, nil
+	}
+	if c.Queue.Driver == "rocketqueue" {
+		hearRocketMQ()
+		o := d.rocket(c)
+		o.Letters = s.Letters()
+		q, err := rocketqueue.Open(ctx, o)
+		if err != nil {
+			return nil, err // not a queue that holds nothing
+		}
+		return q, nil
 	}
 	o := d.sqlitequeue
 	o.Path = d.queueFile(c)
@@ -160,18 +186,25 @@ func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue
 	o.FreeMin = int64(c.Disk.FreeBytesMin / 2) // the engine turns away earlier; this is for what is under way
 	q, err := sqlitequeue.Open(ctx, o)
 	if err != nil {
-		return nil, err // not a queue that holds nothing
+		return nil, err // nor here
 	}
 	return q, nil
 }
 
+// rocket is how the queue in RocketMQ is opened.
+func (d *drivers) rocket(c *configs.Config) rocketqueue.Options {
+	o := d.rocketqueue
+	o.Partitions, o.MaxQueueAge = c.Engine.Partitions, c.Engine.MaxQueueAge
+	return o
+}
+
 // openStock makes an empty fast stock, or connects to that in Redis. exclusive says that nobody else can use it and that
 // it dies with the process.
-func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (st stock.Stock, exclusive bool, err error) {
+func (d *drivers) openStock(ctx context.Context, c *configs.Config, v *vault) (st stock.Stock, exclusive bool, err error) {
 	if c.Stock.Driver == "memstock" {
 		return memstock.New(memstock.Options{Partitions: c.Engine.Partitions, Now: time.Now}), true, nil
 	}
-	redis, err := redisstock.Open(d.redis(c, secrets))
+	redis, err := redisstock.Open(d.redis(c, v))
 	if err != nil {
 		return nil, false, err
 	}
@@ -182,20 +215,31 @@ func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *con
 }
 
 // redis is how fast stock in Redis is opened.
-func (d *drivers) redis(c *configs.Config, secrets *configs.Secrets) redisstock.Options {
+func (d *drivers) redis(c *configs.Config, v *vault) redisstock.Options {
 	o := d.redisstock
-	o.Partitions, o.Password, o.Deadline = c.Engine.Partitions, secrets.RedisPassword, c.Engine.Deadline
+	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
+	o.Credentials, o.Secure = v.redisCredentials(o.Username), v.redis.Load
+	return o
+}
+
+// redisClient are the options of go-redis for whoever else speaks to these servers.
+func (d *drivers) redisClient(addrs []string, v *vault) *redis.UniversalOptions {
+	o := &redis.UniversalOptions{Addrs: addrs, IsClusterMode: d.redisstock.Cluster, DisableIdentity: true,
+		CredentialsProvider: v.redisCredentials(d.redisstock.Username)}
+	if d.redisstock.TLS.Enabled {
+		o.Dialer = tlsfile.Dialer(d.redisstock.DialTimeout, v.redis.Load)
+	}
 	return o
 }
 
 // checkStock looks at the fast stock that is configured, without changing anything.
-func (d *drivers) checkStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (list []finding) {
+func (d *drivers) checkStock(ctx context.Context, c *configs.Config, v *vault) (list []finding) {
 	note := func(level store.Level, text string) { list = append(list, finding{level, "fast stock", text}) }
 	if c.Stock.Driver == "memstock" {
 		note(store.OK, "in memory of the one process that runs, counted anew from the shards at every start")
 		return list
 	}
-	redis, err := redisstock.Open(d.redis(c, secrets))
+	redis, err := redisstock.Open(d.redis(c, v))
 	if err != nil {
 		note(store.Wrong, err.Error())
 		return list
@@ -227,26 +271,39 @@ func describeStock(ctx context.Context, st stock.Stock) (servers, warnings []str
 }
 
 // checkQueue looks at the queue that is configured, without changing anything.
-func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) finding {
+func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) (list []finding) {
+	note := func(level store.Level, texts ...string) {
+		for _, text := range texts {
+			list = append(list, finding{level, "queue", text})
+		}
+	}
+	if c.Queue.Driver == "rocketqueue" {
+		report := rocketqueue.Check(ctx, d.rocket(c))
+		note(store.OK, report.Notes...)
+		note(store.Warning, report.Warnings...)
+		note(store.Wrong, report.Faults...)
+		return list
+	}
 	o := d.sqlitequeue
 	o.Path, o.Partitions = d.queueFile(c), c.Engine.Partitions
 	text, err := sqlitequeue.Check(ctx, o)
 	if err != nil {
-		return finding{store.Wrong, "queue", fmt.Sprintf("file %s: %v", o.Path, err)}
+		note(store.Wrong, fmt.Sprintf("file %s: %v", o.Path, err))
+	} else {
+		note(store.OK, fmt.Sprintf("file %s: %s", o.Path, text))
 	}
-	return finding{store.OK, "queue", fmt.Sprintf("file %s: %s", o.Path, text)}
+	return list
 }
 
 // openLeader gives the locks that save double work: kept where the fast stock of several processes is.
-func (d *drivers) openLeader(c *configs.Config, secrets *configs.Secrets) leader.Leader {
+func (d *drivers) openLeader(c *configs.Config, v *vault) leader.Leader {
 	if c.Stock.Driver == "memstock" {
 		return leader.Alone{}
 	}
-	o := &d.redisstock
-	return redisleader.New(redis.NewUniversalClient(&redis.UniversalOptions{Addrs: o.Addrs, IsClusterMode: o.Cluster,
-		Username: o.Username, Password: secrets.RedisPassword, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
-		ContextTimeoutEnabled: true, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}}), o.Name)
+	o := d.redisClient(d.redisstock.Addrs, v)
+	o.MaxRetries, o.DialerRetries, o.DialTimeout, o.ContextTimeoutEnabled = -1, 1, d.redisstock.DialTimeout, true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return redisleader.New(redis.NewUniversalClient(o), d.redisstock.Name)
 }
 
 func within(dir, path string) string {

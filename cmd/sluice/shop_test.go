@@ -41,7 +41,8 @@ type shop struct {
 	dir          string
 	gateway, ops string
 	secrets      *configs.Secrets
-	set          []string // settings that the auditor needs too
+	set          []string     // settings that the auditor needs too
+	http         *http.Client // nil: the default
 }
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -68,7 +69,7 @@ func openThrough(t *testing.T, dir string, front func(queue.Queue) queue.Queue, 
 	t.Helper()
 	c, d := config(t, dir, set...)
 	if front != nil {
-		q, err := d.openQueue(t.Context(), c)
+		q, err := d.openQueue(t.Context(), c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +238,11 @@ func (a *answer) field(name string) string {
 func (a *answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
 
 func (s *shop) try(method, url, token, body string, headers ...string) (*answer, error) {
-	return s.with(http.DefaultClient, method, url, token, body, headers...)
+	c := s.http
+	if c == nil {
+		c = http.DefaultClient
+	}
+	return s.with(c, method, url, token, body, headers...)
 }
 
 func (s *shop) with(c *http.Client, method, url, token, body string, headers ...string) (*answer, error) {
@@ -309,13 +314,21 @@ func (s *shop) remaining(offer, want string) {
 func (s *shop) audited(running bool) {
 	s.t.Helper()
 	c, d := config(s.t, s.dir, s.set...)
-	places, err := shardPlaces(c, s.secrets)
+	v, err := openVault(c, d, nil, false)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	o := audit.Options{Dialect: string(c.Store.Dialect), Shards: places, VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c), Settle: 10 * time.Second}
+	places, err := shardPlaces(c, v.now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	o := audit.Options{Dialect: string(c.Store.Dialect), Shards: places, VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c), Settle: 10 * time.Second,
+		TLS: v.store.Load()}
 	if running {
 		o.OpsURL, o.OpsToken = s.ops, s.secrets.OpsToken
+		if o.OpsTLS, err = c.Ops.TLS.Known(); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	report, err := audit.Run(s.t.Context(), o)
 	if err != nil {
