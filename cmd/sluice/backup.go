@@ -213,6 +213,10 @@ func backupFiles(c *configs.Config, d *drivers) ([]backupFile, error) {
 		return nil, errors.New("the shards are on MySQL: back them up with its tools, all of them at one moment; " +
 			"docs/operations.md, \"Backup and restore\", says how")
 	}
+	if d.queueFile(c) == "" {
+		return nil, errors.New("the queue is in RocketMQ: stop the server and wait until nothing is left in it, then copy the shards; " +
+			"docs/operations.md, \"RocketMQ\", says how")
+	}
 	var files []backupFile
 	places, err := shardPlaces(c, nil)
 	for i, place := range places {

@@ -327,3 +327,30 @@ func TestEvents(t *testing.T) {
 		t.Errorf("publish behind the end: %v", err)
 	}
 }
+
+// What somebody has set back is committed again by whoever has acknowledged more.
+func TestCommittedOffsetIsKept(t *testing.T) {
+	t.Parallel()
+	q := open(t, options(t))
+	p := partitions.Each(order.Flash)[0]
+	c := consume(t, q, order.Flash)
+	publish(t, q, p, "a", "b", "c")
+	got := receive(t, c, has("a", "b", "c"))
+	if err := c.Ack(t.Context(), p, got[2].Position); err != nil {
+		t.Fatal(err)
+	}
+	at := q.options.place(p)
+	l, err := q.asking[order.Flash].link(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	committed := func() bool {
+		offset, ok, err := l.committed(t.Context(), at)
+		return err == nil && ok && offset == 3
+	}
+	eventually(t, "the ack is committed", committed)
+	if err := l.commit(t.Context(), at, 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is committed again", committed)
+}

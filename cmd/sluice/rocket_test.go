@@ -1,0 +1,105 @@
+package main
+
+import (
+	"crypto/rand"
+	"os"
+	"strings"
+	"testing"
+
+	"sluice/engine/order"
+	"sluice/engine/queue"
+	"sluice/persist/store"
+)
+
+// onRocketMQ is the settings of a server whose queue is in RocketMQ under a name of its own.
+func onRocketMQ(t testing.TB) (set []string) {
+	t.Helper()
+	addr := os.Getenv("SLUICE_TEST_ROCKETMQ")
+	if addr == "" {
+		if os.Getenv("SLUICE_CI") == "1" {
+			t.Fatal("SLUICE_TEST_ROCKETMQ is not set, and in CI nothing is skipped")
+		}
+		t.Skip("SLUICE_TEST_ROCKETMQ is not set")
+	}
+	return []string{"queue.driver=rocketqueue", "queue.rocketqueue.name_servers=" + addr, "queue.rocketqueue.name=test-" + strings.ToLower(rand.Text())}
+}
+
+// TestRocketMQ runs orders through RocketMQ: they are stored, a restart goes on, and a damaged message becomes a dead letter
+// of the store, which holds nothing up.
+func TestRocketMQ(t *testing.T) {
+	t.Parallel()
+	set, dir := onRocketMQ(t), t.TempDir()
+	s, stop := open(t, dir, set...)
+	s.set = set
+	offer := s.offer("flash", 100, 2)
+	buy := func(from, to int) {
+		for user := from; user < to; user++ {
+			s.must(201, "POST", s.gateway+"/v1/orders?wait=10", s.token(order.UserID(user)), line(offer, 1), "Idempotency-Key", "k")
+		}
+	}
+	buy(1, 9)
+	s.remaining(offer, "92")
+	s.audited(true)
+	stop()
+
+	s, stop = open(t, dir, set...)
+	s.set = set
+	buy(20, 24)
+	publishGarbage(t, dir, set)
+	var id string
+	if !await(func() bool {
+		out, _, err := cli(t, s, "deadletter", "list")
+		if i := strings.Index(out, "0-"); err == nil && i >= 0 {
+			id = strings.Fields(out[i:])[0]
+		}
+		return id != ""
+	}) {
+		t.Fatal("the damaged message was not buried")
+	}
+	buy(30, 34)
+	s.remaining(offer, "84")
+	if out, _, err := cli(t, s, "deadletter", "show", id); err != nil || !strings.Contains(out, "damaged") {
+		t.Errorf("the letter: %v\n%s", err, out)
+	}
+	if _, errs, err := cli(t, s, "deadletter", "drop", "--yes", id); err != nil {
+		t.Errorf("drop: %v %s", err, errs)
+	}
+	s.audited(true)
+	stop()
+	s.audited(false)
+}
+
+// publishGarbage puts a message that is none of ours into the queue of partition 0.
+func publishGarbage(t *testing.T, dir string, set []string) {
+	t.Helper()
+	c, d := config(t, dir, set...)
+	var q queue.Queue
+	q, err := d.openQueue(t.Context(), c, &store.Store{}) // it buries nothing
+	if err == nil {
+		err = q.Publish(t.Context(), 0, []byte("not a batch"))
+	}
+	if err == nil {
+		err = q.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCheckRocketMQ: the check and a start say the same.
+func TestCheckRocketMQ(t *testing.T) {
+	t.Parallel()
+	set := onRocketMQ(t)
+	const missing = "does not exist yet: the first start makes it, with 4 queues"
+	if lines, ok := looked(t, t.TempDir(), set...); !ok || !strings.Contains(strings.Join(lines, "\n"), missing) {
+		t.Errorf("%v %q", ok, lines)
+	}
+	_, stop := open(t, t.TempDir(), set...)
+	stop()
+	if lines, ok := looked(t, t.TempDir(), set...); !ok || !strings.Contains(strings.Join(lines, "\n"), "-orders-flash: 4 queues on broker ") {
+		t.Errorf("%v %q", ok, lines)
+	}
+	refuses(t, "has 4 queues, engine.partitions.flash says 2: it cannot change", append(set, "engine.partitions.flash=2")...)
+	refuses(t, "engine.max_queue_age, 9000h0m0s, may be half of that at most", append(set, "engine.max_queue_age=9000h")...)
+	refuses(t, "is it running, and is queue.rocketqueue.name_servers right?", append(set, "queue.rocketqueue.name_servers=127.0.0.1:1")...)
+}
