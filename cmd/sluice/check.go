@@ -96,7 +96,9 @@ func checkConfig(c *configs.Config) (*configs.Secrets, error) {
 func checkLive(ctx context.Context, c *configs.Config, d *drivers, secrets *configs.Secrets) []finding {
 	list := []finding{checkServer(ctx, c, secrets), checkDisk(c)}
 	list = append(list, checkStore(ctx, c, secrets)...)
-	list = append(list, d.checkStock(ctx, c, secrets)...)
+	if role(c.Role).sells() {
+		list = append(list, d.checkStock(ctx, c, secrets)...)
+	}
 	return append(list, d.checkQueue(ctx, c))
 }
 

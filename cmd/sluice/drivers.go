@@ -21,6 +21,7 @@ import (
 	"sluice/engine/stock/redisstock"
 	"sluice/internal/leader"
 	"sluice/internal/leader/redisleader"
+	"sluice/lifecycle/feed"
 	"sluice/persist/store"
 )
 
@@ -59,7 +60,7 @@ func (d *drivers) validate(c *configs.Config) error {
 	check(c.Queue.Driver == "sqlitequeue", "queue.driver must be sqlitequeue, not %q", c.Queue.Driver)
 	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
 		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
-	return errors.Join(append(errs, validateStore(c))...)
+	return errors.Join(append(errs, validateStore(c), d.validateRole(c))...)
 }
 
 func validateStore(c *configs.Config) error {
@@ -229,6 +230,11 @@ func (d *drivers) openLeader(c *configs.Config, secrets *configs.Secrets) leader
 		Username: o.Username, Password: secrets.RedisPassword, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
 		ContextTimeoutEnabled: true, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}}), o.Name)
+}
+
+// openPublisher gives what carries the feed of events to its readers; nil where the event table is the feed.
+func (d *drivers) openPublisher(context.Context, *configs.Config) (feed.Publisher, error) {
+	return nil, nil
 }
 
 func within(dir, path string) string {

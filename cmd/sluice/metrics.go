@@ -30,7 +30,11 @@ func (s *Server) metrics(w io.Writer) {
 	m.gauge("sluice_ready", flag(len(s.missing()) == 0))
 	present := s.present()
 	if e := s.running(); e != nil {
-		m.partitions(e.Ready(), present)
+		m.partitions(e.Ready())
+	}
+	ps := s.config.Engine.Partitions
+	for _, p := range slices.Sorted(maps.Keys(present.Backlog)) {
+		m.gauge(fmt.Sprintf("sluice_partition_backlog_messages{kind=%q,partition=\"%d\"}", ps.Kind(p), p), float64(present.Backlog[p]))
 	}
 	m.present(present)
 	for _, stage := range slices.Sorted(maps.Keys(stages)) {
@@ -79,7 +83,7 @@ func (m *exposition) promised(stages map[string]any) {
 }
 
 // partitions writes the state of every partition of this process.
-func (m *exposition) partitions(list []engine.PartitionState, now *Present) {
+func (m *exposition) partitions(list []engine.PartitionState) {
 	lag := map[string]time.Duration{}
 	for i := range list {
 		kind := list[i].Kind.String()
@@ -98,12 +102,6 @@ func (m *exposition) partitions(list []engine.PartitionState, now *Present) {
 	each("waiting", func(p *engine.PartitionState) float64 { return float64(p.Waiting) })
 	each("queue_age_seconds", func(p *engine.PartitionState) float64 { return p.QueueAge.Seconds() })
 	each("epoch", func(p *engine.PartitionState) float64 { return float64(p.Epoch) })
-	for i := range list {
-		p := &list[i]
-		if n, ok := now.Backlog[p.Partition]; ok {
-			m.gauge(fmt.Sprintf("sluice_partition_backlog_messages{kind=%q,partition=\"%d\"}", p.Kind, p.Partition), float64(n))
-		}
-	}
 }
 
 // present writes what waits for a person or for room. What could not be read is left out.
@@ -118,7 +116,9 @@ func (m *exposition) present(now *Present) {
 	known("sluice_dead_letters", now.DeadLetters)
 	known("sluice_disk_free_bytes", now.DiskFree)
 	m.gauge("sluice_disk_free_min_bytes", float64(now.DiskFreeMin))
-	m.gauge("sluice_lease_seconds", now.Lease.Seconds())
+	if now.Lease >= 0 {
+		m.gauge("sluice_lease_seconds", now.Lease.Seconds())
+	}
 }
 
 func flag(on bool) float64 {

@@ -18,7 +18,7 @@ type Present struct {
 	DeadLetters    int64                     // at most lettersMax
 	DiskFree       int64                     // bytes
 	DiskFreeMin    int64                     // bytes; below it new orders are turned away
-	Lease          time.Duration             // how long the node number's lease still lasts
+	Lease          time.Duration             // how long the node number's lease still lasts; negative where nobody gives ids
 	Backlog        map[order.Partition]int64 // messages that are not stored; partitions that cannot be read are missing
 }
 
@@ -54,7 +54,10 @@ func (s *Server) present() *Present {
 
 func (s *Server) look(ctx context.Context, l *presence) {
 	now := Present{Parked: -1, Poison: -1, DeadLetters: -1, DiskFree: -1, DiskFreeMin: int64(s.config.Disk.FreeBytesMin),
-		Backlog: map[order.Partition]int64{}, Lease: max(0, time.Until(s.ids.Until().Time()))}
+		Backlog: map[order.Partition]int64{}, Lease: -time.Second}
+	if s.role().sells() {
+		now.Lease = max(0, time.Until(s.ids.Until().Time()))
+	}
 	if parked, poison, err := s.store.CountParked(ctx); err == nil {
 		now.Parked, now.Poison = parked, poison
 	}
@@ -65,10 +68,12 @@ func (s *Server) look(ctx context.Context, l *presence) {
 			now.DeadLetters = int64(len(letters))
 		}
 	}
-	if e := s.running(); e != nil {
-		for _, p := range e.Ready() {
-			if b, err := s.queue.Backlog(ctx, p.Partition); err == nil {
-				now.Backlog[p.Partition] = b.Messages
+	if s.role().sells() || s.role().stores() {
+		for _, kind := range s.config.Engine.Kinds {
+			for _, p := range s.config.Engine.Partitions.Each(kind) {
+				if b, err := s.queue.Backlog(ctx, p); err == nil {
+					now.Backlog[p] = b.Messages
+				}
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 // Package feedtest is the suite that every feed of order events must pass (package feed): the embedded one, which is the
 // event table, and those of publishers. It records and changes orders in a store of its own, lets lifecycle relay the
 // events, and reads them as another program would.
+//
+// Its goroutines are hands that record at once; the test that starts them waits for them.
 package feedtest
 
 import (
