@@ -1,6 +1,6 @@
 # Everything a person does here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: run test build lint fuzz bench soak help
+.PHONY: run test build lint fuzz bench mutations soak help
 
 # Where `make run` keeps its orders.
 DATA ?= ./data
@@ -39,6 +39,9 @@ else
 	go test ./cmd/sluice -run '^$$' -bench BenchmarkRebuild -benchtime 5x
 	go test ./engine/stock/memstock -run '^$$' -bench IdemMemory -benchtime 1x
 endif
+
+mutations: ## every planted bug: each must be noticed by its test, a quarter of an hour (make test plants a third of them)
+	mutations/run
 
 soak: ## crashes and faults at length: 500 random kills, then every fault of a deployment on real servers ten times
 	SLUICE_SOAK=500 go test ./cmd/sluice -run '^TestCrash' -count=1 -timeout 6h -v

@@ -116,9 +116,7 @@ func (m *exposition) present(now *Present) {
 	known("sluice_dead_letters", now.DeadLetters)
 	known("sluice_disk_free_bytes", now.DiskFree)
 	m.gauge("sluice_disk_free_min_bytes", float64(now.DiskFreeMin))
-	if now.Lease >= 0 {
-		m.gauge("sluice_lease_seconds", now.Lease.Seconds())
-	}
+	m.gauge("sluice_lease_seconds", now.Lease.Seconds())
 }
 
 func flag(on bool) float64 {

@@ -18,7 +18,7 @@ type Present struct {
 	DeadLetters    int64                     // at most lettersMax
 	DiskFree       int64                     // bytes
 	DiskFreeMin    int64                     // bytes; below it new orders are turned away
-	Lease          time.Duration             // how long the node number's lease still lasts; negative where nobody gives ids
+	Lease          time.Duration             // how long the node number's lease still lasts
 	Backlog        map[order.Partition]int64 // messages that are not stored; partitions that cannot be read are missing
 }
 
@@ -54,10 +54,7 @@ func (s *Server) present() *Present {
 
 func (s *Server) look(ctx context.Context, l *presence) {
 	now := Present{Parked: -1, Poison: -1, DeadLetters: -1, DiskFree: -1, DiskFreeMin: int64(s.config.Disk.FreeBytesMin),
-		Backlog: map[order.Partition]int64{}, Lease: -time.Second}
-	if s.role().sells() {
-		now.Lease = max(0, time.Until(s.ids.Until().Time()))
-	}
+		Backlog: map[order.Partition]int64{}, Lease: max(0, time.Until(s.ids.Until().Time()))}
 	if parked, poison, err := s.store.CountParked(ctx); err == nil {
 		now.Parked, now.Poison = parked, poison
 	}

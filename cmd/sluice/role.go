@@ -12,10 +12,11 @@ import (
 	"sluice/gateway/ops"
 )
 
-// role says which stages a process runs. Every role has the store, the queue and the ops listener.
+// role says which stages a process runs. Every role has the store, the queue, the ops listener and the lease of a node number,
+// by which others see that it runs (store.AdoptQueue).
 type role string
 
-// sells: the public listener and the engine, with fast stock and a lease for order ids. It cancels orders too, in the
+// sells: the public listener and the engine, with fast stock. It cancels orders too, in the
 // store; what is then to be done belongs to who tends.
 func (r role) sells() bool { return r == configs.RoleAll || r == configs.RoleGateway }
 

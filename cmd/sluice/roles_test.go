@@ -235,7 +235,7 @@ func (d *cast) lacks(t *testing.T) {
 	for _, s := range []*side{persist, lifecycle, d.sides[0]} {
 		text := string(s.must(200, "GET", s.ops+"/metrics", s.secrets.OpsToken, "").body)
 		sells := s.server.role().sells()
-		for _, name := range []string{"sluice_lease_seconds", "sluice_partition_open", "sluice_orders_accepted_total"} {
+		for _, name := range []string{"sluice_partition_open", "sluice_orders_accepted_total"} {
 			if strings.Contains(text, "\n"+name) != sells {
 				t.Errorf("role %s: it is %v that %s is shown", s.server.role(), !sells, name)
 			}

@@ -91,7 +91,8 @@ func (s *Server) Start(ctx context.Context) error {
 		{"stock", r.sells(), s.openStock},
 		{"leader locks", r.sells() || r.tends(), s.openLeader},
 		{"publisher", r.tends(), s.openPublisher},
-		{"node lease", r.sells(), s.openLease},
+		{"node lease", true, s.openLease},
+		{"queue's identity", true, s.keepQueue},
 		{"ops", true, s.openOps},
 		{"engine", r.sells(), s.openEngine},
 		{"persist", r.stores(), s.openPersist},
@@ -185,8 +186,31 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 }
 
 func (s *Server) openQueue(ctx context.Context) (err error) {
-	s.queue, err = s.drivers.openQueue(ctx, s.config)
+	if err := s.lookAtQueue(ctx); err != nil {
+		return err
+	}
+	s.queue, err = s.drivers.openQueue(ctx, s.config, s.store)
 	return err
+}
+
+// lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be
+// known of a file its opening says.
+func (s *Server) lookAtQueue(ctx context.Context) error {
+	if s.config.Queue.Driver == "sqlitequeue" {
+		return nil
+	}
+	var errs []error
+	for _, f := range s.drivers.checkQueue(ctx, s.config) {
+		switch f.Level {
+		case store.Wrong:
+			errs = append(errs, errors.New(f.Text))
+		case store.Warning:
+			s.log.Warn("a promise is weaker than it could be", "queue", f.Text)
+		default:
+			s.log.Info("queue", "found", f.Text)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Server) openStock(ctx context.Context) (err error) {
@@ -216,6 +240,16 @@ func (s *Server) openPublisher(ctx context.Context) (err error) {
 
 func (s *Server) openLease(ctx context.Context) (err error) {
 	s.lease, err = openLease(ctx, s.store, s.ids, s.log)
+	return err
+}
+
+// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
+func (s *Server) keepQueue(ctx context.Context) error {
+	identity := s.queue.Identity()
+	adopted, err := s.store.KeepQueue(ctx, identity)
+	if adopted {
+		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
+	}
 	return err
 }
 
@@ -322,6 +356,6 @@ func tuneRuntime(r *configs.Runtime) {
 		debug.SetGCPercent(r.GCPercent)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(runtime.NumCPU(), r.ProcsMin))
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), r.ProcsMin)) // the runtime's own number knows a container's limit
 	}
 }

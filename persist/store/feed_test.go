@@ -233,7 +233,7 @@ func TestFeedMigratedTwice(t *testing.T) {
 	o := testOptions(t, MySQL, 1)
 	s := openStore(t, o)
 	noError(t, s.update(context.Background(), 0, 0, func(tx *tx) error {
-		_, err := tx.exec("DELETE FROM goose_db_version WHERE version_id = 3")
+		_, err := tx.exec("DELETE FROM goose_db_version WHERE version_id = 5")
 		return err
 	}))
 	openStore(t, o)

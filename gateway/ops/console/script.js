@@ -192,7 +192,7 @@
     if (p.alarms > 0) bad(count(p.alarms, "order id") + " came in two batches. Read the log.");
     if (lately(s => s.reasons.outcome_unknown || 0, WINDOW) > 0) warn("Some answers were late (504): those buyers do not know whether they have an order.");
     if (lately(s => s.reasons.overloaded || 0, WINDOW) > 0) warn("Overloaded: more comes than can wait, and the rest is turned away with 503.");
-    if (now.lease_seconds >= 0 && now.lease_seconds < 30 && d.uptime_seconds > 10) warn("The lease of the node number is not renewed: in " + span(now.lease_seconds) + " no order can be taken.");
+    if (runs(d, "gateway") && now.lease_seconds < 30 && d.uptime_seconds > 10) warn("The lease of the node number is not renewed: in " + span(now.lease_seconds) + " no order can be taken.");
     if (d.config?.last_error) warn("The last configuration was refused, the former one stays: " + d.config.last_error);
     document.title = (list.length ? "(" + list.length + ") " : "") + "Sluice";
     if (!list.length) list.push(["good", "Nothing is wrong."]);
