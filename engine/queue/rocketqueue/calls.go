@@ -25,6 +25,7 @@ const (
 	askRoute       = 105
 	askCluster     = 106
 	askCreateGroup = 200
+	askTopic       = 351
 	askGroup       = 352
 	answerOK       = 0
 	answerNoTopic  = 17
