@@ -213,6 +213,9 @@ func backupFiles(c *configs.Config, d *drivers) ([]backupFile, error) {
 		return nil, errors.New("the shards are on MySQL: back them up with its tools, all of them at one moment; " +
 			"docs/operations.md, \"Backup and restore\", says how")
 	}
+	if c.Queue.Driver != "sqlitequeue" {
+		return nil, fmt.Errorf("the queue is %s, not a file that could be copied with the shards: docs/operations.md, \"Backup and restore\", says how", c.Queue.Driver)
+	}
 	var files []backupFile
 	places, err := shardPlaces(c, nil)
 	for i, place := range places {
