@@ -224,7 +224,7 @@ func TestBackupInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "cut at ") {
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "as of ") {
 		t.Errorf("%q, %v", line, err)
 	}
 	_ = slow.Process.Signal(syscall.SIGINT)
@@ -287,7 +287,7 @@ func TestBackupRefused(t *testing.T) {
 
 	dir, again := fresh(), fresh()
 	says("backup of 20", "backup", dir, "--set", at)
-	says("cut at 20", "backup", again, "--set", at)
+	says("as of 20", "backup", again, "--set", at)
 	says("is whole: 4 files, as of 20", "restore", dir, "--verify", "--set", "data_dir="+fresh())
 	for name, mode := range map[string]os.FileMode{"": os.ModeDir | 0o700, "/manifest.json": 0o600, "/secrets.yaml": 0o600, "/queue.db": 0o600} {
 		if info, err := os.Stat(dir + name); err != nil || info.Mode() != mode {

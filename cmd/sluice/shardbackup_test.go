@@ -17,6 +17,9 @@ import (
 // buyers are at it, all is lost, and the dumps go into other databases, with another queue and an emptied Redis. Whoever
 // was told before the backup that his order is stored finds it, no unit is missing, and the server sells on.
 func TestShardsBackedUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
 	t.Parallel()
 	_, shards := onMySQL(t)
 	client, name, stock := onRedis(t)
