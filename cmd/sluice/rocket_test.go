@@ -2,33 +2,28 @@ package main
 
 import (
 	"crypto/rand"
-	"os"
 	"strings"
 	"testing"
 
 	"sluice/engine/order"
 	"sluice/engine/queue"
+	"sluice/internal/rocketmqtest"
+	"sluice/lifecycle/feed"
+	"sluice/lifecycle/feed/feedtest"
 	"sluice/persist/store"
 )
 
-// onRocketMQ is the settings of a server whose queue is in RocketMQ under a name of its own.
-func onRocketMQ(t testing.TB) (set []string) {
+// ownRocketMQ is onRocketMQ with a name that nobody else has.
+func ownRocketMQ(t *testing.T) []string {
 	t.Helper()
-	addr := os.Getenv("SLUICE_TEST_ROCKETMQ")
-	if addr == "" {
-		if os.Getenv("SLUICE_CI") == "1" {
-			t.Fatal("SLUICE_TEST_ROCKETMQ is not set, and in CI nothing is skipped")
-		}
-		t.Skip("SLUICE_TEST_ROCKETMQ is not set")
-	}
-	return []string{"queue.driver=rocketqueue", "queue.rocketqueue.name_servers=" + addr, "queue.rocketqueue.name=test-" + strings.ToLower(rand.Text())}
+	return onRocketMQ(t, "test-"+strings.ToLower(rand.Text()))
 }
 
 // TestRocketMQ runs orders through RocketMQ: they are stored, a restart goes on, and a damaged message becomes a dead letter
 // of the store, which holds nothing up.
 func TestRocketMQ(t *testing.T) {
 	t.Parallel()
-	set, dir := onRocketMQ(t), t.TempDir()
+	set, dir := ownRocketMQ(t), t.TempDir()
 	s, stop := open(t, dir, set...)
 	s.set = set
 	offer := s.offer("flash", 100, 2)
@@ -72,24 +67,51 @@ func TestRocketMQ(t *testing.T) {
 // publishGarbage puts a message that is none of ours into the queue of partition 0.
 func publishGarbage(t *testing.T, dir string, set []string) {
 	t.Helper()
+	q := rocketMQ(t, dir, set)
+	if err := q.Publish(t.Context(), 0, []byte("not a batch")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rocketMQ opens the queue of a deployment, which is closed with the test. It buries nothing.
+func rocketMQ(t *testing.T, dir string, set []string) queue.Queue {
+	t.Helper()
 	c, d := config(t, dir, set...)
-	var q queue.Queue
-	q, err := d.openQueue(t.Context(), c, &store.Store{}) // it buries nothing
-	if err == nil {
-		err = q.Publish(t.Context(), 0, []byte("not a batch"))
-	}
-	if err == nil {
-		err = q.Close()
-	}
+	q, err := d.openQueue(t.Context(), c, &store.Store{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = q.Close() })
+	return q
+}
+
+// TestFeedOnRocketMQ runs the suite of feeds on the topic NAME-order-events.
+func TestFeedOnRocketMQ(t *testing.T) {
+	t.Parallel()
+	ownRocketMQ(t)
+	feedtest.Run(t, func(t *testing.T, _ *store.Store) feedtest.Feed {
+		set := ownRocketMQ(t)
+		p := publisher(rocketMQ(t, t.TempDir(), set))
+		addr, _ := strings.CutPrefix(set[1], "queue.rocketqueue.name_servers=")
+		name, _ := strings.CutPrefix(set[2], "queue.rocketqueue.name=")
+		r := rocketmqtest.NewReader(t, addr, name+"-order-events")
+		return feedtest.Feed{Publisher: p, Read: func(t *testing.T, shard int) (all []order.Event) {
+			for _, body := range r.Queue(t, shard) {
+				events, err := feed.Events(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, events...)
+			}
+			return all
+		}}
+	})
 }
 
 // TestCheckRocketMQ: the check and a start say the same.
 func TestCheckRocketMQ(t *testing.T) {
 	t.Parallel()
-	set := onRocketMQ(t)
+	set := ownRocketMQ(t)
 	const missing = "does not exist yet: the first start makes it, with 4 queues"
 	if lines, ok := looked(t, t.TempDir(), set...); !ok || !strings.Contains(strings.Join(lines, "\n"), missing) {
 		t.Errorf("%v %q", ok, lines)

@@ -96,7 +96,7 @@ func (r *Report) nameServers(ctx context.Context, o *Options) (one bool) {
 	var silent []string
 	for _, addr := range o.NameServers {
 		if _, err := newRoutes(&Options{NameServers: []string{addr}}, 0).brokers(ctx); err != nil {
-			silent = append(silent, fmt.Sprintf("%s: %v", addr, err))
+			silent = append(silent, err.Error())
 		} else {
 			one = true
 			r.note("name server %s answers", addr)
@@ -104,9 +104,9 @@ func (r *Report) nameServers(ctx context.Context, o *Options) (one bool) {
 	}
 	for _, text := range silent {
 		if one {
-			r.warn("name server %s", text)
+			r.warn("%s", text)
 		} else {
-			r.fault("name server %s: is it running, and is queue.rocketqueue.name_servers right?", text)
+			r.fault("%s", text)
 		}
 	}
 	return one

@@ -308,11 +308,12 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := rocketmqtest.Read(t, o.NameServers[0], o.Name+"-order-events", 5)
+	r := rocketmqtest.NewReader(t, o.NameServers[0], o.Name+"-order-events")
+	got := r.Queue(t, 5)
 	if !slices.EqualFunc(got, want, func(a, b []byte) bool { return string(a) == string(b) }) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if other := rocketmqtest.Read(t, o.NameServers[0], o.Name+"-order-events", 6); len(other) != 10 {
+	if other := r.Queue(t, 6); len(other) != 10 {
 		t.Errorf("%q on another shard", other)
 	}
 	ended, end := context.WithCancel(t.Context())

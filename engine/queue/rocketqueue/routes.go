@@ -93,7 +93,7 @@ func (r *routes) fromAny(ctx context.Context, c *command, but ...int) (*command,
 				return a, nil
 			}
 		}
-		errs = append(errs, fmt.Errorf("name server %w", err))
+		errs = append(errs, fmt.Errorf("name server %s: %w: is it running, and is queue.rocketqueue.name_servers right?", addr, err))
 	}
 	return nil, errors.Join(errs...)
 }
