@@ -23,6 +23,7 @@ import (
 	"sluice/internal/leader"
 	"sluice/internal/leader/redisleader"
 	"sluice/internal/tlsfile"
+	"sluice/lifecycle/feed"
 	"sluice/persist/store"
 )
 
@@ -68,7 +69,7 @@ func (d *drivers) validate(c *configs.Config) error {
 	}
 	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
 		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
-	return errors.Join(append(errs, validateStore(c))...)
+	return errors.Join(append(errs, validateStore(c), d.validateRole(c))...)
 }
 
 func validateStore(c *configs.Config) error {
@@ -145,8 +146,13 @@ func shardPlaces(c *configs.Config, secrets *configs.Secrets) ([]string, error) 
 	return places, nil
 }
 
-// queueFile is the file of the embedded queue.
-func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir, d.sqlitequeue.Path) }
+// queueFile is the file of the embedded queue; empty for another one.
+func (d *drivers) queueFile(c *configs.Config) string {
+	if c.Queue.Driver != "sqlitequeue" {
+		return ""
+	}
+	return within(c.DataDir, d.sqlitequeue.Path)
+}
 
 // queueIdentity is the identity of the queue that is configured, without making one: empty if it is yet to be made.
 func (d *drivers) queueIdentity(c *configs.Config) (string, error) {
@@ -304,6 +310,11 @@ func (d *drivers) openLeader(c *configs.Config, v *vault) leader.Leader {
 	o.MaxRetries, o.DialerRetries, o.DialTimeout, o.ContextTimeoutEnabled = -1, 1, d.redisstock.DialTimeout, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redisleader.New(redis.NewUniversalClient(o), d.redisstock.Name)
+}
+
+// openPublisher gives what carries the feed of events to its readers; nil where the event table is the feed.
+func (d *drivers) openPublisher(context.Context, *configs.Config) (feed.Publisher, error) {
+	return nil, nil
 }
 
 func within(dir, path string) string {

@@ -191,7 +191,16 @@ func spawn(t *testing.T, dir string, args ...string) *process {
 // program is one run of the program.
 func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
+	return programAt(t, "", args...)
+}
+
+// programAt is one run of the program of another release; no path: of this one.
+func programAt(t *testing.T, path string, args ...string) *exec.Cmd {
+	t.Helper()
+	if path == "" {
+		path = os.Args[0]
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), path, args...)
 	cmd.Env = append(os.Environ(), "SLUICE_TEST_PROGRAM=1")
 	return cmd
 }
