@@ -196,7 +196,8 @@ func TestListeners(t *testing.T) {
 	}
 	defer l.Close()
 	addr := l.Addr().String()
-	if list := listeners([]string{addr, addr, "192.0.2.1:1", "nothing"}); len(list) != 1 || list[0].pid != os.Getpid() {
+	servers := []Server{{"the test", addr}, {"the test", addr}, {"", "192.0.2.1:1"}, {"", "nothing"}}
+	if list := listeners(servers); len(list) != 1 || list[0] != (process{name: "the test", pid: os.Getpid()}) {
 		t.Errorf("%+v", list)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // Options say how requests are sent.
 type Options struct {
-	Addr        string
+	Addrs       []string // of the gateways; connections are dealt out to them in turn
 	Connections int
 	// Rate is the orders per second of an open loop: each send is meant for its moment, whatever happened to those before
 	// it. 0 finds the maximum: every connection sends its next request when it has its answer.
@@ -32,8 +32,8 @@ type Options struct {
 // Run sends requests and waits for their answers. When ctx ends it stops sending. It gives an error only if no
 // connection could be made; everything later is a result.
 func Run(ctx context.Context, o Options, reqs *Requests) (*Results, error) {
-	if o.Connections <= 0 {
-		return nil, errors.New("load needs at least one connection")
+	if o.Connections <= 0 || len(o.Addrs) == 0 {
+		return nil, errors.New("load needs at least one connection, and an address")
 	}
 	if o.Sends == 0 {
 		o.Sends = reqs.Sends()
@@ -70,14 +70,14 @@ type runner struct {
 
 func (r *runner) connect(ctx context.Context) error {
 	var d net.Dialer
-	for range r.o.Connections {
-		c := &conn{r: r, buf: make([]byte, 16<<10)}
-		nc, err := d.DialContext(ctx, "tcp", r.o.Addr)
+	for i := range r.o.Connections {
+		c := &conn{r: r, addr: r.o.Addrs[i%len(r.o.Addrs)], buf: make([]byte, 16<<10)}
+		nc, err := d.DialContext(ctx, "tcp", c.addr)
 		if err != nil {
 			for _, c := range r.conns {
 				_ = c.nc.Load().Close()
 			}
-			return fmt.Errorf("connect to %s: %w", r.o.Addr, err)
+			return fmt.Errorf("connect to %s: %w", c.addr, err)
 		}
 		c.nc.Store(nc.(*net.TCPConn))
 		r.conns = append(r.conns, c)

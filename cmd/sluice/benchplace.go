@@ -180,19 +180,33 @@ func forgetAt(ctx context.Context, node *redis.Client, name string) error {
 	return keys.Err()
 }
 
-// Servers are the addresses of the databases and of Redis.
-func (b *benchDeployment) Servers() []string {
-	addrs := b.redisAddrs()
+// Servers are the databases and Redis.
+func (b *benchDeployment) Servers() (list []bench.Server) {
+	for _, addr := range b.redisAddrs() {
+		list = append(list, bench.Server{Addr: addr})
+	}
 	if !b.onMySQL() {
-		return addrs
+		return list
 	}
 	for _, place := range b.config.Store.Shards {
 		if dsn, err := mysql.ParseDSN(place); err == nil && dsn.Net == "tcp" {
-			addrs = append(addrs, dsn.Addr)
+			list = append(list, bench.Server{Addr: dsn.Addr})
 		}
 	}
-	slices.Sort(addrs)
-	return slices.Compact(addrs)
+	return list
+}
+
+// Shared names the first thing that several processes cannot share.
+func (b *benchDeployment) Shared() error {
+	switch {
+	case !b.onMySQL():
+		return errors.New("the shards are files")
+	case !b.onRedis():
+		return fmt.Errorf("stock.driver is %s", b.config.Stock.Driver)
+	case b.config.Queue.Driver == "sqlitequeue":
+		return errors.New("the queue is a file")
+	}
+	return nil
 }
 
 // durable are the settings of a MySQL server that say when a commit is on disk, and how much of it is in memory.
