@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -104,7 +105,7 @@ func (l *dayLog) of(w *watch, began time.Time) *DayLog {
 const dayLines = 20
 
 // text writes a day: a line for each of dayLines parts of it, with what was the most in that part, and the tables.
-func (d *DayLog) text(b *strings.Builder) {
+func (d *DayLog) text(b *strings.Builder, orders int64) {
 	var names []string
 	if len(d.Seconds) > 0 {
 		for name := range d.Seconds[len(d.Seconds)-1].Memory {
@@ -128,7 +129,7 @@ func (d *DayLog) text(b *strings.Builder) {
 		}
 		b.WriteByte('\n')
 	}
-	d.tablesText(b)
+	d.tablesText(b, orders)
 }
 
 // partOf sums seconds up: means of what flows, the most of lag and memory.
@@ -145,17 +146,48 @@ func partOf(part []DaySecond) DaySecond {
 	return sum
 }
 
-// tablesText writes the tables that have rows.
-func (d *DayLog) tablesText(b *strings.Builder) {
-	for i, list := range d.Tables {
-		fmt.Fprintf(b, "  shard %d", i)
-		for _, t := range list {
-			if t.Rows > 0 {
-				fmt.Fprintf(b, "; %s %d rows, %s and %s of indexes", t.Name, t.Rows, size(t.Data), size(t.Indexes))
+// tablesText writes the tables, the largest first, without those that are no hundredth of all: what they have in all shards
+// and for an order, then what each shard has.
+func (d *DayLog) tablesText(b *strings.Builder, orders int64) {
+	if len(d.Tables) == 0 {
+		return
+	}
+	sums, all := d.sums(), int64(0)
+	for _, t := range sums {
+		all += t.Data + t.Indexes
+	}
+	fmt.Fprintf(b, "  %-16s %10s %10s %10s %10s   by shard\n", "table", "rows", "data", "indexes", "B an order")
+	for _, t := range sums {
+		if 100*(t.Data+t.Indexes) < all {
+			break
+		}
+		fmt.Fprintf(b, "  %-16s %10d %10s %10s %10.0f  ", t.Name, t.Rows, size(t.Data), size(t.Indexes), float64(t.Data+t.Indexes)/float64(max(1, orders)))
+		for _, list := range d.Tables {
+			for _, at := range list {
+				if at.Name == t.Name {
+					fmt.Fprintf(b, " %s + %s", size(at.Data), size(at.Indexes))
+				}
 			}
 		}
 		b.WriteByte('\n')
 	}
+}
+
+// sums are the tables over all shards, the largest first.
+func (d *DayLog) sums() (sums []tables.Table) {
+	for _, list := range d.Tables {
+		for _, t := range list {
+			at := slices.IndexFunc(sums, func(s tables.Table) bool { return s.Name == t.Name })
+			if at < 0 {
+				sums = append(sums, t)
+				continue
+			}
+			s := &sums[at]
+			s.Rows, s.Data, s.Indexes = s.Rows+t.Rows, s.Data+t.Data, s.Indexes+t.Indexes
+		}
+	}
+	slices.SortFunc(sums, func(a, b tables.Table) int { return cmp.Compare(b.Data+b.Indexes, a.Data+a.Indexes) })
+	return sums
 }
 
 // curves are what is drawn of a day.

@@ -60,7 +60,7 @@ func (r *runner) idle(ctx context.Context, connections int) (*Round, error) {
 		return nil, err
 	}
 	own, others := s.processes(), r.servers()
-	if err := pause(ctx, restBefore); err != nil {
+	if err := pause(ctx, min(restBefore, r.o.Duration)); err != nil {
 		return nil, err
 	}
 	r.quietBefore(ctx, round)

@@ -101,7 +101,7 @@ func (round *Round) text(b *strings.Builder, unit string) {
 			round.CPU, orDash("%.1f", round.CeilingCPU), orDash("%.1f", round.GeneratorCPU))
 	}
 	if round.Day != nil {
-		round.Day.text(b)
+		round.Day.text(b, round.Stored)
 	}
 	if len(round.Processes) > 2 {
 		fmt.Fprintf(b, "  %-16s", "CPU per order")
