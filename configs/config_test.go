@@ -15,6 +15,7 @@ import (
 	"sluice/configs"
 	"sluice/engine"
 	"sluice/engine/order"
+	"sluice/engine/queue/rocketqueue"
 	"sluice/engine/queue/sqlitequeue"
 	"sluice/engine/stock/redisstock"
 	"sluice/gateway"
@@ -23,7 +24,8 @@ import (
 )
 
 func load(s configs.Source) (*configs.Config, error) {
-	s.Mounts = map[string]any{"queue.sqlitequeue": &sqlitequeue.Options{}, "stock.redisstock": &redisstock.Options{}}
+	s.Mounts = map[string]any{"queue.sqlitequeue": &sqlitequeue.Options{}, "queue.rocketqueue": &rocketqueue.Options{},
+		"stock.redisstock": &redisstock.Options{}}
 	return configs.Load(s)
 }
 

@@ -19,7 +19,8 @@ const (
 	onceBytesMax  = 4 << 20  // flushed at once, about: a shard that comes back is given what has gathered piece by piece
 	heldBytesMax  = 64 << 20 // of messages whose home shard fails; beyond, they are left to the queue
 	lingerFrom    = 100.0    // orders per second from which a flush waits for more
-	lingerWhole   = 2_000.0  // from which it waits for the whole of Linger; in between for its part
+	lingerHalf    = 500.0    // up to which its wait grows to half of Linger: a commit for a few orders costs what one for many does
+	lingerWhole   = 2_000.0  // from which it waits for the whole of it
 	retryFirst    = 50 * time.Millisecond
 	retryLast     = 5 * time.Second
 	patience      = time.Second           // for a flush, before other home shards go on without its shard
@@ -199,7 +200,8 @@ func (c *consumer) linger(most time.Duration) time.Duration {
 	if c.rate < lingerFrom {
 		return 0
 	}
-	return time.Duration(min(1, c.rate/lingerWhole) * float64(most))
+	share := max(min(c.rate/lingerHalf, 1)/2, min(c.rate/lingerWhole, 1))
+	return time.Duration(share * float64(most))
 }
 
 // waiting is when something is due of what is held, zero if nothing is held.

@@ -22,7 +22,8 @@ type Tuning struct {
 	Writers int `koanf:"writers"`
 	// FlushOrdersMax is the number of orders from which a flush waits for no more, 1 to 20,000.
 	FlushOrdersMax int `koanf:"flush_orders_max"`
-	// Linger is how long a flush waits for more at 2,000 orders/s and above, 0 to 1 s; less below, nothing at rest.
+	// Linger is how long a flush waits for more at 2,000 orders/s and above, 0 to 1 s; half of it at 500, less below,
+	// nothing at rest.
 	Linger time.Duration `koanf:"linger"`
 	// Unpaid is the time after which an unpaid order expires, 1 s to 30 days.
 	Unpaid time.Duration `koanf:"unpaid"`

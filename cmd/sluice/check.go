@@ -97,7 +97,7 @@ func checkLive(ctx context.Context, c *configs.Config, d *drivers, secrets *conf
 	list := []finding{checkServer(ctx, c, secrets), checkDisk(c)}
 	list = append(list, checkStore(ctx, c, secrets)...)
 	list = append(list, d.checkStock(ctx, c, secrets)...)
-	return append(list, d.checkQueue(ctx, c))
+	return append(list, d.checkQueue(ctx, c)...)
 }
 
 // checkServer says whether a server of this configuration runs now; either is well.

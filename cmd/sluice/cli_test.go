@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -218,6 +221,34 @@ func TestCommandMistakes(t *testing.T) {
 	gone := &shop{dir: running.dir, ops: "http://127.0.0.1:1"}
 	if _, _, err := cli(t, gone, "offer", "list"); err == nil || !strings.Contains(err.Error(), "no server answers on the ops listener") {
 		t.Errorf("without a server: %v", err)
+	}
+}
+
+// TestHealth: a server that is ready, one that still waits for something, none, and another program.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	s, stop := open(t, t.TempDir())
+	if out, _, err := cli(t, s, "health"); err != nil || out != "ready\n" {
+		t.Errorf("ready: %q, %v", out, err)
+	}
+	stop()
+	if out, _, err := cli(t, s, "health"); err == nil {
+		t.Errorf("stopped: %q", out)
+	}
+	answer := func(status int, body string) error {
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}))
+		defer other.Close()
+		_, _, err := cli(t, &shop{dir: s.dir, ops: other.URL}, "health")
+		return err
+	}
+	if err := answer(503, `{"status":"not_ready","missing":["a","b"]}`); err == nil || err.Error() != "not_ready: a; b" {
+		t.Errorf("not ready: %v", err)
+	}
+	if err := answer(200, "hello"); err == nil || !strings.Contains(err.Error(), "is no ops listener of Sluice") {
+		t.Errorf("another program: %v", err)
 	}
 }
 

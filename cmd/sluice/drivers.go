@@ -15,6 +15,7 @@ import (
 
 	"sluice/configs"
 	"sluice/engine/queue"
+	"sluice/engine/queue/rocketqueue"
 	"sluice/engine/queue/sqlitequeue"
 	"sluice/engine/stock"
 	"sluice/engine/stock/memstock"
@@ -28,6 +29,7 @@ import (
 // knows them. There is never a fallback: a driver that cannot be opened ends the program.
 type drivers struct {
 	sqlitequeue sqlitequeue.Options
+	rocketqueue rocketqueue.Options
 	redisstock  redisstock.Options
 
 	// shared is the queue of several servers in one process, which is closed by who made it: tests only.
@@ -38,7 +40,7 @@ func newDrivers() *drivers { return &drivers{} }
 
 // mounts puts the drivers' settings into the configuration, each beside the name of its driver.
 func (d *drivers) mounts() map[string]any {
-	return map[string]any{"queue.sqlitequeue": &d.sqlitequeue, "stock.redisstock": &d.redisstock}
+	return map[string]any{"queue.sqlitequeue": &d.sqlitequeue, "queue.rocketqueue": &d.rocketqueue, "stock.redisstock": &d.redisstock}
 }
 
 // validate checks what only the drivers know.
@@ -56,7 +58,13 @@ func (d *drivers) validate(c *configs.Config) error {
 	default:
 		check(false, "stock.driver must be memstock or redisstock, not %q", c.Stock.Driver)
 	}
-	check(c.Queue.Driver == "sqlitequeue", "queue.driver must be sqlitequeue, not %q", c.Queue.Driver)
+	switch c.Queue.Driver {
+	case "sqlitequeue":
+	case "rocketqueue":
+		errs = append(errs, d.rocketqueue.Validate())
+	default:
+		check(false, "queue.driver must be sqlitequeue or rocketqueue, not %q", c.Queue.Driver)
+	}
 	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
 		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
 	return errors.Join(append(errs, validateStore(c))...)
@@ -131,10 +139,20 @@ func shardPlaces(c *configs.Config, secrets *configs.Secrets) ([]string, error) 
 // queueFile is the file of the embedded queue.
 func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir, d.sqlitequeue.Path) }
 
-// openQueue opens the queue in the data directory.
-func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue, error) {
+// openQueue opens the queue in the data directory, or joins that in RocketMQ, whose dead letters the store keeps.
+func (d *drivers) openQueue(ctx context.Context, c *configs.Config, s *store.Store) (queue.Queue, error) {
 	if d.shared != nil {
 		return d.shared, nil
+	}
+	if c.Queue.Driver == "rocketqueue" {
+		hearRocketMQ()
+		o := d.rocket(c)
+		o.Letters = s.Letters()
+		q, err := rocketqueue.Open(ctx, o)
+		if err != nil {
+			return nil, err // not a queue that holds nothing
+		}
+		return q, nil
 	}
 	o := d.sqlitequeue
 	o.Path = d.queueFile(c)
@@ -142,9 +160,16 @@ func (d *drivers) openQueue(ctx context.Context, c *configs.Config) (queue.Queue
 	o.FreeMin = int64(c.Disk.FreeBytesMin / 2) // the engine turns away earlier; this is for what is under way
 	q, err := sqlitequeue.Open(ctx, o)
 	if err != nil {
-		return nil, err // not a queue that holds nothing
+		return nil, err // nor here
 	}
 	return q, nil
+}
+
+// rocket is how the queue in RocketMQ is opened.
+func (d *drivers) rocket(c *configs.Config) rocketqueue.Options {
+	o := d.rocketqueue
+	o.Partitions, o.MaxQueueAge = c.Engine.Partitions, c.Engine.MaxQueueAge
+	return o
 }
 
 // openStock makes an empty fast stock, or connects to that in Redis. exclusive says that nobody else can use it and that
@@ -209,14 +234,28 @@ func describeStock(ctx context.Context, st stock.Stock) (servers, warnings []str
 }
 
 // checkQueue looks at the queue that is configured, without changing anything.
-func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) finding {
+func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) (list []finding) {
+	note := func(level store.Level, texts ...string) {
+		for _, text := range texts {
+			list = append(list, finding{level, "queue", text})
+		}
+	}
+	if c.Queue.Driver == "rocketqueue" {
+		report := rocketqueue.Check(ctx, d.rocket(c))
+		note(store.OK, report.Notes...)
+		note(store.Warning, report.Warnings...)
+		note(store.Wrong, report.Faults...)
+		return list
+	}
 	o := d.sqlitequeue
 	o.Path, o.Partitions = d.queueFile(c), c.Engine.Partitions
 	text, err := sqlitequeue.Check(ctx, o)
 	if err != nil {
-		return finding{store.Wrong, "queue", fmt.Sprintf("file %s: %v", o.Path, err)}
+		note(store.Wrong, fmt.Sprintf("file %s: %v", o.Path, err))
+	} else {
+		note(store.OK, fmt.Sprintf("file %s: %s", o.Path, text))
 	}
-	return finding{store.OK, "queue", fmt.Sprintf("file %s: %s", o.Path, text)}
+	return list
 }
 
 // openLeader gives the locks that save double work: kept where the fast stock of several processes is.

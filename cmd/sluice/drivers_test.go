@@ -20,7 +20,7 @@ func TestQueueThatDoesNotOpen(t *testing.T) {
 	d, c := newDrivers(), &configs.Config{DataDir: file} // not a directory
 	d.sqlitequeue.Path = "queue.db"
 	c.Engine.Partitions = order.Partitions{Normal: 1, Flash: 1}
-	if q, err := d.openQueue(t.Context(), c); q != nil || err == nil {
+	if q, err := d.openQueue(t.Context(), c, nil); q != nil || err == nil {
 		t.Errorf("opened %v, %v", q, err)
 	}
 }

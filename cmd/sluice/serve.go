@@ -62,6 +62,7 @@ func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo 
 	level := new(slog.LevelVar)
 	level.Set(c.Log.Level)
 	log := newLog(c.Log.Format, level, cmd.ErrOrStderr())
+	rocketSays.to.Store(log)
 	ctx := cmd.Context()
 	server := NewServer(c, d, os.Environ(), log)
 	server.level = level

@@ -166,8 +166,31 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 }
 
 func (s *Server) openQueue(ctx context.Context) (err error) {
-	s.queue, err = s.drivers.openQueue(ctx, s.config)
+	if err := s.lookAtQueue(ctx); err != nil {
+		return err
+	}
+	s.queue, err = s.drivers.openQueue(ctx, s.config, s.store)
 	return err
+}
+
+// lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be
+// known of a file its opening says.
+func (s *Server) lookAtQueue(ctx context.Context) error {
+	if s.config.Queue.Driver == "sqlitequeue" {
+		return nil
+	}
+	var errs []error
+	for _, f := range s.drivers.checkQueue(ctx, s.config) {
+		switch f.Level {
+		case store.Wrong:
+			errs = append(errs, errors.New(f.Text))
+		case store.Warning:
+			s.log.Warn("a promise is weaker than it could be", "queue", f.Text)
+		default:
+			s.log.Info("queue", "found", f.Text)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Server) openStock(ctx context.Context) (err error) {
@@ -273,6 +296,6 @@ func tuneRuntime(r *configs.Runtime) {
 		debug.SetGCPercent(r.GCPercent)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(runtime.NumCPU(), r.ProcsMin))
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), r.ProcsMin)) // the runtime's own number knows a container's limit
 	}
 }

@@ -68,7 +68,7 @@ func openThrough(t *testing.T, dir string, front func(queue.Queue) queue.Queue, 
 	t.Helper()
 	c, d := config(t, dir, set...)
 	if front != nil {
-		q, err := d.openQueue(t.Context(), c)
+		q, err := d.openQueue(t.Context(), c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-# Configurations for sluice serve -c on the servers of DIR.
+# Configurations for sluice serve -c on the servers of DIR, for one process or, with Redis and RocketMQ, for several.
 # shellcheck shell=bash
 
 # distributed_yaml DIR: writes DIR/distributed.yaml and the secrets that it names, unless MariaDB is down. Fast stock lies
@@ -6,10 +6,13 @@
 # cluster, if that is up. One of them at a time: they share the shards. (The pair of DIR/redis-replica is for tests:
 # a start refuses it, as it has min-replicas-to-write 0.)
 distributed_yaml() {
-	local dir=$1
+	local dir=$1 secret
 	rm -f "$dir"/distributed{,-cluster}.yaml
 	running "$dir/mariadb/pid" mariadbd || return 0
 	(umask 077 && mkdir -p "$dir/secrets" && cat "$dir/mariadb/password" >"$dir/secrets/store_password")
+	for secret in jwt_secret ops_token service_token; do
+		[ -s "$dir/secrets/$secret" ] || (umask 077 && secret >"$dir/secrets/$secret")
+	done
 	if running "$dir/redis-cluster/1/pid" redis-server; then
 		distributed_file "$dir" distributed-cluster.yaml redis-cluster true "$dir"/redis-cluster/{1..6}
 	fi
@@ -25,7 +28,7 @@ distributed_yaml() {
 
 # distributed_file DIR FILE GROUP CLUSTER SERVER...: GROUP has the password of the Redis servers; none: memstock.
 distributed_file() {
-	local dir=$1 group=$3 port server addrs=() new
+	local dir=$1 group=$3 port server addrs=() new secret
 	port=$(cat "$dir/mariadb/port")
 	for server in "${@:5}"; do addrs+=("127.0.0.1:$(cat "$server/port")"); done
 	[ -z "$group" ] || (umask 077 && cat "$dir/$group/password" >"$dir/secrets/${group//-/_}_password")
@@ -41,8 +44,17 @@ distributed_file() {
 			    - sluice@tcp(127.0.0.1:$port)/sluice_1
 			    - sluice@tcp(127.0.0.1:$port)/sluice_2
 			    - sluice@tcp(127.0.0.1:$port)/sluice_3
-			queue: {driver: sqlitequeue}
 		YAML
+		if running "$dir/rocketmq/broker.pid" java; then
+			cat <<-YAML
+				queue:
+				  driver: rocketqueue
+				  rocketqueue:
+				    name_servers: ["127.0.0.1:$(cat "$dir/rocketmq/namesrv.port")"]
+			YAML
+		else
+			echo 'queue: {driver: sqlitequeue}'
+		fi
 		if [ -n "$group" ]; then
 			cat <<-YAML
 				engine: {in_flight: 2}
@@ -53,7 +65,10 @@ distributed_file() {
 				    cluster: $4
 			YAML
 		fi
-		printf 'secrets:\n  store_password_file: "%s"\n' "$dir/secrets/store_password"
+		echo 'secrets:'
+		for secret in jwt_secret ops_token service_token store_password; do
+			printf '  %s_file: "%s"\n' "$secret" "$dir/secrets/$secret"
+		done
 		[ -z "$group" ] || printf '  redis_password_file: "%s"\n' "$dir/secrets/${group//-/_}_password"
 	} >"$new"
 	mv "$new" "$dir/$2"

@@ -1,0 +1,215 @@
+package rocketqueue
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/rocketmq-client-go/v2"
+	rocketerrors "github.com/apache/rocketmq-client-go/v2/errors"
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+	"github.com/apache/rocketmq-client-go/v2/producer"
+
+	"sluice/engine/queue"
+)
+
+const (
+	sendsMax     = 64
+	lateMax      = 3 * time.Second // without an answer to any send, a producer whose sends run out of time is replaced
+	uncompressed = 8 << 20         // the client compresses messages from this size on; there are none
+	full         = "CODE: 14,"     // how an answer begins that the broker takes no messages: its disk is full, or it stops
+)
+
+// sender publishes through one producer at a time.
+type sender struct {
+	options *Options
+	slots   chan struct{} // capacity sendsMax: held by each send until the client has let go of it
+	closed  chan struct{}
+
+	mu      sync.Mutex
+	current *speaker
+}
+
+// speaker is one producer.
+type speaker struct {
+	rocketmq.Producer
+	lateFrom time.Time // of the first send that ran out of time since the last answer, zero if none; under sender.mu
+
+	mu   sync.Mutex
+	warm map[string]chan struct{} // by topic; closed when the first send has succeeded, capacity 1: whoever tries
+}
+
+func newSender(o *Options) (*sender, error) {
+	s := &sender{options: o, slots: make(chan struct{}, sendsMax), closed: make(chan struct{})}
+	var err error
+	s.current, err = s.speaker()
+	return s, err
+}
+
+func (s *sender) speaker() (*speaker, error) {
+	p, err := rocketmq.NewProducer(
+		producer.WithNsResolver(resolver(s.options.NameServers)),
+		producer.WithGroupName(s.options.Name+"-producers"),
+		producer.WithInstanceName(rand.Text()),
+		producer.WithRetry(0),
+		producer.WithCompressMsgBodyOverHowmuch(uncompressed),
+		producer.WithQueueSelector(producer.NewManualQueueSelector()))
+	if err == nil {
+		err = p.Start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a producer: %w", err)
+	}
+	return &speaker{Producer: p, warm: map[string]chan struct{}{}}, nil
+}
+
+// resolver gives the name servers to the client, which takes addresses only and no names.
+type resolver []string
+
+// Resolve looks names up; what cannot be looked up is left out.
+func (r resolver) Resolve() (addrs []string) {
+	for _, text := range r {
+		host, port, err := net.SplitHostPort(text)
+		if err != nil {
+			continue
+		}
+		ips, err := net.LookupHost(host)
+		if err == nil && len(ips) > 0 {
+			addrs = append(addrs, net.JoinHostPort(ips[0], port))
+		}
+	}
+	return addrs
+}
+
+// Description is for the client's errors.
+func (r resolver) Description() string {
+	return "queue.rocketqueue.name_servers " + strings.Join(r, ", ")
+}
+
+// send publishes one message on a queue.
+func (s *sender) send(ctx context.Context, topic, broker string, number int, body []byte) error {
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closed:
+		return queue.ErrClosed
+	}
+	s.mu.Lock()
+	by := s.current
+	s.mu.Unlock()
+	message := primitive.NewMessage(topic, bytes.Clone(body))
+	message.Queue = &primitive.MessageQueue{Topic: topic, BrokerName: broker, QueueId: number}
+	done := make(chan error, 1)
+	go func() {
+		err := by.send(ctx, message)
+		<-s.slots
+		s.heard(by, err)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// send lets one send of a topic go first: several at once, of which each looks for the route, may miss it.
+func (k *speaker) send(ctx context.Context, m *primitive.Message) error {
+	k.mu.Lock()
+	warm, known := k.warm[m.Topic]
+	if !known {
+		warm = make(chan struct{}, 1)
+		warm <- struct{}{}
+		k.warm[m.Topic] = warm
+	}
+	k.mu.Unlock()
+	var first bool
+	select {
+	case _, first = <-warm:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	result, err := k.SendSync(ctx, m)
+	err = verdict(result, err)
+	switch {
+	case first && err == nil:
+		close(warm)
+	case first:
+		warm <- struct{}{}
+	}
+	return err
+}
+
+// verdict tells what an answer means. A result that comes with an error means nothing.
+func verdict(result *primitive.SendResult, err error) error {
+	switch {
+	case err != nil && strings.HasPrefix(err.Error(), full):
+		return fmt.Errorf("%w: %w", queue.ErrFull, err)
+	case err != nil:
+		return err
+	case result.Status != primitive.SendOK:
+		return fmt.Errorf("the broker has the message, and not durably: %s", statuses[result.Status])
+	}
+	return nil
+}
+
+var statuses = map[primitive.SendStatus]string{
+	primitive.SendFlushDiskTimeout:  "FLUSH_DISK_TIMEOUT",
+	primitive.SendFlushSlaveTimeout: "FLUSH_SLAVE_TIMEOUT",
+	primitive.SendSlaveNotAvailable: "SLAVE_NOT_AVAILABLE",
+	primitive.SendUnknownError:      "an unknown status",
+}
+
+// heard notes that a producer was answered, or replaces it if it has not been for long: its connection may lead nowhere.
+func (s *sender) heard(by *speaker, err error) {
+	if s.outlived(by, errors.Is(err, rocketerrors.ErrRequestTimeout) || errors.Is(err, context.DeadlineExceeded)) {
+		_ = by.Shutdown() // it never fails
+	}
+}
+
+func (s *sender) outlived(by *speaker, late bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !late:
+		by.lateFrom = time.Time{}
+	case by.lateFrom.IsZero():
+		by.lateFrom = time.Now()
+	case by == s.current && time.Since(by.lateFrom) > lateMax:
+		next, err := s.speaker()
+		if err == nil {
+			s.current = next
+		}
+		return err == nil
+	}
+	return false
+}
+
+// close waits a moment for sends that are under way and ends the producer.
+func (s *sender) close() error {
+	close(s.closed)
+	timer := time.NewTimer(answerMax)
+	defer timer.Stop()
+	for held := 0; held < sendsMax; {
+		select {
+		case s.slots <- struct{}{}:
+			held++
+		case <-timer.C:
+			held = sendsMax
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current.Shutdown()
+}
