@@ -23,7 +23,7 @@ import (
 	"sluice/persist/store"
 )
 
-// benchDeployment is the MySQL shards and the Redis of a configuration, beside whose databases and names every round of a
+// benchDeployment is the MySQL shards, the Redis and the RocketMQ of a configuration, beside whose databases and names every round of a
 // bench gets its own: the configured ones are not touched.
 type benchDeployment struct {
 	config  *configs.Config
@@ -38,7 +38,7 @@ func (s *settings) deployment() (bench.Deployment, error) {
 		return nil, err
 	}
 	b := &benchDeployment{config: c, drivers: d}
-	if !b.onMySQL() && !b.onRedis() {
+	if !b.onMySQL() && !b.onRedis() && !b.onRocketMQ() {
 		return nil, nil
 	}
 	b.secrets, err = c.LoadSecrets(os.Environ(), false)
@@ -48,10 +48,15 @@ func (s *settings) deployment() (bench.Deployment, error) {
 func (b *benchDeployment) onMySQL() bool { return b.config.Store.Dialect == store.MySQL }
 func (b *benchDeployment) onRedis() bool { return b.config.Stock.Driver == "redisstock" }
 
+func (b *benchDeployment) onRocketMQ() bool { return b.config.Queue.Driver == "rocketqueue" }
+
+// brokersWait bounds the question where the brokers are.
+const brokersWait = 5 * time.Second
+
 // placeWait bounds the making of a place. Nothing ends it earlier: what was made must be known.
 const placeWait = time.Minute
 
-// Place makes databases whose names begin like those of the configured shards, and a name in Redis.
+// Place makes databases whose names begin like those of the configured shards, and a name in Redis and in RocketMQ.
 func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), placeWait)
 	defer cancel()
@@ -79,11 +84,19 @@ func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
 	if b.onRedis() {
 		p.Args = append(p.Args, "--set", "stock.redisstock.name="+name)
 	}
+	topics := b.drivers.rocketqueue.Name + "-" + tag
+	if b.onRocketMQ() {
+		p.Args = append(p.Args, "--set", "queue.rocketqueue.name="+topics)
+	}
 	if b.onMySQL() && b.onRedis() && !b.drivers.redisstock.Cluster {
 		p.Naive = &naive.Options{Shards: p.Audit.Shards, Name: name, Redis: b.redis(b.drivers.redisstock.Addrs[0])}
 	}
 	p.Remove = func(ctx context.Context) error {
-		return errors.Join(dropDatabases(ctx, made), b.forget(ctx, name))
+		err := errors.Join(dropDatabases(ctx, made), b.forget(ctx, name))
+		if b.onRocketMQ() {
+			err = errors.Join(err, b.drivers.removeQueue(ctx, b.config, topics))
+		}
+		return err
 	}
 	return p, nil
 }
@@ -180,8 +193,18 @@ func forgetAt(ctx context.Context, node *redis.Client, name string) error {
 	return keys.Err()
 }
 
-// Servers are the databases and Redis.
+// Servers are the databases, Redis, and RocketMQ's processes, which are all called java.
 func (b *benchDeployment) Servers() (list []bench.Server) {
+	if b.onRocketMQ() {
+		ctx, cancel := context.WithTimeout(context.Background(), brokersWait)
+		defer cancel()
+		for _, addr := range b.drivers.brokers(ctx, b.config) {
+			list = append(list, bench.Server{Name: "broker", Addr: addr})
+		}
+		for _, addr := range b.drivers.rocketqueue.NameServers {
+			list = append(list, bench.Server{Name: "name server", Addr: addr})
+		}
+	}
 	for _, addr := range b.redisAddrs() {
 		list = append(list, bench.Server{Addr: addr})
 	}
@@ -203,7 +226,7 @@ func (b *benchDeployment) Shared() error {
 		return errors.New("the shards are files")
 	case !b.onRedis():
 		return fmt.Errorf("stock.driver is %s", b.config.Stock.Driver)
-	case b.config.Queue.Driver == "sqlitequeue":
+	case !b.onRocketMQ():
 		return errors.New("the queue is a file")
 	}
 	return nil
@@ -215,7 +238,7 @@ var durable = []string{"version", "innodb_flush_log_at_trx_commit", "sync_binlog
 
 // Durability asks the first shard's server and the first Redis.
 func (b *benchDeployment) Durability(ctx context.Context) string {
-	said := []string{"queue: a SQLite file, WAL, synchronous=FULL"}
+	said := []string{"queue: " + b.drivers.queueDurability(ctx, b.config)}
 	if b.onMySQL() {
 		said = append(said, fmt.Sprintf("%d MySQL shards: %s", len(b.config.Store.Shards), b.askMySQL(ctx)))
 	}
