@@ -166,11 +166,10 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 }
 
 func (s *Server) openQueue(ctx context.Context) (err error) {
-	if err := s.lookAtQueue(ctx); err != nil {
+	if s.queue, err = s.drivers.openQueue(ctx, s.config, s.store); err != nil {
 		return err
 	}
-	s.queue, err = s.drivers.openQueue(ctx, s.config, s.store)
-	return err
+	return s.lookAtQueue(ctx)
 }
 
 // lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be

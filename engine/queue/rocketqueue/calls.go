@@ -28,6 +28,7 @@ const (
 	askDropGroup   = 207
 	askDropTopic   = 215
 	askForgetTopic = 216
+	askTopic       = 351
 	askGroup       = 352
 	answerOK       = 0
 	answerNoTopic  = 17

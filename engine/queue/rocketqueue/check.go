@@ -13,6 +13,9 @@ import (
 	"sluice/engine/queue"
 )
 
+// idleMin is a little more than the 30 s between two heartbeats of rocketmq-client-go.
+const idleMin = 40
+
 // Report is what a look at RocketMQ has shown, in words for the person who starts the program.
 type Report struct {
 	Notes    []string // as it should be
@@ -51,7 +54,7 @@ func Check(ctx context.Context, o Options) *Report {
 	if !r.nameServers(ctx, &o) {
 		return r
 	}
-	routes := newRoutes(&o)
+	routes := newRoutes(&o, checkAfter)
 	brokers := map[string]string{} // address by name
 	missing := false
 	for _, w := range o.wanted() {
@@ -92,7 +95,7 @@ func Check(ctx context.Context, o Options) *Report {
 func (r *Report) nameServers(ctx context.Context, o *Options) (one bool) {
 	var silent []string
 	for _, addr := range o.NameServers {
-		if _, err := newRoutes(&Options{NameServers: []string{addr}}).brokers(ctx); err != nil {
+		if _, err := newRoutes(&Options{NameServers: []string{addr}}, 0).brokers(ctx); err != nil {
 			silent = append(silent, fmt.Sprintf("%s: %v", addr, err))
 		} else {
 			one = true
@@ -153,9 +156,8 @@ func (r *Report) settings(o *Options, addr string, of map[string]string) {
 			r.note("broker %s: it deletes messages after %d h, earlier if its disk is more than %s %% full", addr, hours, of["diskMaxUsedSpaceRatio"])
 		}
 	}
-	if seconds, ok := number("serverChannelMaxIdleTimeSeconds"); ok && seconds < 3*int64(beatEvery/time.Second) {
-		r.fault("broker %s: serverChannelMaxIdleTimeSeconds is %d; at least %d, or consumers are thrown out between two heartbeats",
-			addr, seconds, 3*int64(beatEvery/time.Second))
+	if seconds, ok := number("serverChannelMaxIdleTimeSeconds"); ok && seconds < idleMin {
+		r.fault("broker %s: serverChannelMaxIdleTimeSeconds is %d: it ends connections between two heartbeats; at least %d", addr, seconds, idleMin)
 	} else if ok {
 		r.note("broker %s: the queues of a consumer that is frozen go to others after %d s (serverChannelMaxIdleTimeSeconds)", addr, seconds)
 	}

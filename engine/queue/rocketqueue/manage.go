@@ -11,7 +11,7 @@ import (
 
 // Brokers are the addresses of the brokers' masters, by name.
 func Brokers(ctx context.Context, o Options) (map[string]string, error) {
-	return newRoutes(&o).brokers(ctx)
+	return newRoutes(&o, 0).brokers(ctx)
 }
 
 // Durability says of every broker when what it accepts is on its disk, in its own words.
@@ -37,7 +37,7 @@ func Durability(ctx context.Context, o Options) string {
 // Remove removes a deployment's topics, with all that is in them, and its groups: for benches and tests, when nobody uses
 // them any more. What is not there is no error.
 func Remove(ctx context.Context, o Options) error {
-	r := newRoutes(&o)
+	r := newRoutes(&o, 0)
 	var errs []error
 	for _, w := range o.wanted() {
 		found, ok, err := r.ask(ctx, w.topic)

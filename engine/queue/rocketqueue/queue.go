@@ -104,7 +104,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Partitions.Count() == 0 || o.Letters == nil {
 		return nil, errors.New("rocketqueue needs partitions, and a place for dead letters")
 	}
-	q := &Queue{options: o, routes: newRoutes(&o)}
+	q := &Queue{options: o, routes: newRoutes(&o, brokerAfter)}
 	if err := q.routes.settle(ctx, &o); err != nil {
 		return nil, fmt.Errorf("open queue %s in RocketMQ: %w", o.Name, err)
 	}
