@@ -120,3 +120,32 @@ func TestSweepFindsWhatOthersParked(t *testing.T) {
 		t.Fatalf("not recorded: %v", err)
 	}
 }
+
+// What a newer program has parked stays parked, and holds up nothing else.
+func TestSweepLeavesWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	k := newParking(t)
+	newer, own := k.row(1000), k.row(1001)
+	bytes := order.AppendRecord(nil, newer.Record)
+	bytes[3]++
+	if err := k.park(k.home, 0, []store.Row{own}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.store.Park(t.Context(), k.home, []store.ParkedOrder{{Order: newer.Record.ID, Batch: newer.Batch, Partition: newer.Partition,
+		Epoch: newer.Epoch, Status: newer.Status, Bytes: bytes}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.sweepHome(t.Context(), k.home); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := k.store.Order(t.Context(), own.Record.ID); err != nil || o == nil {
+		t.Errorf("what it reads is not recorded: %v", err)
+	}
+	left, err := k.store.Parked(t.Context(), k.home, 0, 10)
+	if err != nil || len(left) != 1 || left[0].Order != newer.Record.ID || left[0].Error != "" {
+		t.Errorf("parked are %+v, %v", left, err)
+	}
+	if !k.parked[k.home].Load() {
+		t.Error("it does not look again")
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"sluice/engine/order"
 	"sluice/persist/store"
 )
 
@@ -73,16 +74,14 @@ func (p *Persist) sweepHome(ctx context.Context, home int) error {
 		if err := p.unparkStored(ctx, home, shard); err != nil {
 			left = true // its shard is down, or the next call says the same
 		}
-		for {
-			n, err := p.sweepShard(ctx, home, shard)
-			if err != nil {
+		for more := true; more; {
+			var stays bool
+			var err error
+			if more, stays, err = p.sweepShard(ctx, home, shard); err != nil {
 				p.parked[home].Store(true)
 				return err
 			}
-			left = left || n < 0
-			if n < sweepPage {
-				break
-			}
+			left = left || stays
 		}
 	}
 	if left || p.parked[home].Load() {
@@ -92,36 +91,49 @@ func (p *Persist) sweepHome(ctx context.Context, home int) error {
 	return p.settleSwept(home)
 }
 
-// sweepShard records one page of what is parked for a user shard. It returns its size, or -1 if the shard is down.
-func (p *Persist) sweepShard(ctx context.Context, home, shard int) (int, error) {
-	parked, err := p.readParked(ctx, home, shard)
-	if err != nil || len(parked) == 0 {
-		return 0, err
+// sweepShard records one page of what is parked for a user shard. more says that there may be another one, stays that some
+// orders are parked as before: the shard is down, or a newer program has parked what only such a one reads.
+func (p *Persist) sweepShard(ctx context.Context, home, shard int) (more, stays bool, err error) {
+	page, err := p.readParked(ctx, home, shard)
+	if err != nil || len(page) == 0 {
+		return false, false, err
 	}
 	if p.down[shard].Load() {
-		return -1, nil
+		return false, true, nil
 	}
-	rows := make([]store.Row, len(parked))
-	for i := range parked {
-		if rows[i], err = parked[i].Row(); err != nil {
-			return 0, err
-		}
+	rows, parked, err := readable(page)
+	if err != nil || len(rows) == 0 {
+		return false, true, err
 	}
 	poison, err := p.recordAt(shard, rows)
 	if err != nil {
 		p.down[shard].Store(true)
-		return -1, fmt.Errorf("record %d parked orders on shard %d: %w", len(rows), shard, err)
+		return false, true, fmt.Errorf("record %d parked orders on shard %d: %w", len(rows), shard, err)
 	}
 	if err := p.parkPoison(home, shard, rows, poison); err != nil {
-		return 0, err
+		return false, true, err
 	}
 	unpark, cancel := p.call(ctx)
 	defer cancel()
 	if err := p.store.Unpark(unpark, home, parked); err != nil { // poison has its error by now and stays
-		return 0, err
+		return false, true, err
 	}
 	p.stats.unparked.Add(int64(len(parked) - len(poison)))
-	return len(parked), nil
+	return len(page) == sweepPage, len(rows) < len(page), nil
+}
+
+// readable is the orders that this program can read.
+func readable(parked []store.ParkedOrder) (rows []store.Row, kept []store.ParkedOrder, err error) {
+	for i := range parked {
+		switch row, err := parked[i].Row(); {
+		case errors.Is(err, order.ErrVersion):
+		case err != nil:
+			return nil, nil, err
+		default:
+			rows, kept = append(rows, row), append(kept, parked[i])
+		}
+	}
+	return rows, kept, nil
 }
 
 func (p *Persist) readParked(ctx context.Context, home, shard int) ([]store.ParkedOrder, error) {

@@ -95,7 +95,7 @@ func checkConfig(c *configs.Config) (*configs.Secrets, error) {
 // checkLive asks everything that a start would use.
 func checkLive(ctx context.Context, c *configs.Config, d *drivers, secrets *configs.Secrets) []finding {
 	list := []finding{checkServer(ctx, c, secrets), checkDisk(c)}
-	list = append(list, checkStore(ctx, c, secrets)...)
+	list = append(list, checkStore(ctx, c, d, secrets)...)
 	list = append(list, d.checkStock(ctx, c, secrets)...)
 	return append(list, d.checkQueue(ctx, c)...)
 }
@@ -138,10 +138,13 @@ func checkDisk(c *configs.Config) finding {
 	return finding{store.OK, "disk", fmt.Sprintf("%d MiB free under %s", free>>20, dir)}
 }
 
-func checkStore(ctx context.Context, c *configs.Config, secrets *configs.Secrets) []finding {
+func checkStore(ctx context.Context, c *configs.Config, d *drivers, secrets *configs.Secrets) []finding {
 	o, err := storeOptions(c, secrets)
 	var found []store.Finding
 	if err == nil {
+		if identity, err := d.queueIdentity(c); err == nil { // else the line of the queue says what is wrong with it
+			o.Queue = &identity
+		}
 		found, err = store.Check(ctx, o)
 	}
 	var list []finding

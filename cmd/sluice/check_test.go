@@ -180,7 +180,8 @@ func TestCheckMySQL(t *testing.T) {
 	warns(t, "ahead of this machine's: keep both right by NTP", clock(20*time.Second)...)
 	refuses(t, "ahead of this machine's, and order ids are leased by it for a minute at a time: set both right (NTP)", clock(time.Hour)...)
 
-	s, stop := open(t, t.TempDir(), set...) // the first start
+	dir := t.TempDir()
+	s, stop := open(t, dir, set...) // the first start
 	s.set = set
 	s.must(201, "POST", s.gateway+"/v1/orders?wait=5", s.token(1), line(s.offer("normal", 5, 0), 1))
 	stop()
@@ -191,7 +192,8 @@ func TestCheckMySQL(t *testing.T) {
 		first, second, _ := strings.Cut(strings.TrimPrefix(s, "store.shards="), ",")
 		return "store.shards=" + second + "," + first
 	})...)
-	many := append(set, "store.writers=400", "store.readers=400")
+	refuses(t, "and there is none here yet: accepted orders may lie in the deployment's own", set...) // from another machine
+	many := append(set, "store.writers=400", "store.readers=400", "data_dir="+dir)
 	warns(t, "and one process of Sluice uses up to 800", many...)
 	var log bytes.Buffer
 	c, d := config(t, t.TempDir(), many...)

@@ -107,6 +107,11 @@ func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *con
 	if err != nil {
 		return nil, err
 	}
+	identity, err := d.queueIdentity(c)
+	if err != nil {
+		return nil, err
+	}
+	o.Queue = &identity
 	return store.Open(ctx, o)
 }
 
@@ -138,6 +143,23 @@ func shardPlaces(c *configs.Config, secrets *configs.Secrets) ([]string, error) 
 
 // queueFile is the file of the embedded queue.
 func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir, d.sqlitequeue.Path) }
+
+// queueIdentity is the identity of the queue that is configured, without making one: empty if it is yet to be made.
+func (d *drivers) queueIdentity(c *configs.Config) (string, error) {
+	if d.shared != nil {
+		return d.shared.Identity(), nil
+	}
+	if c.Queue.Driver == "rocketqueue" {
+		o := d.rocket(c)
+		return o.Identity(), nil
+	}
+	file := d.queueFile(c)
+	identity, err := sqlitequeue.Identity(file)
+	if err != nil {
+		return "", fmt.Errorf("queue: file %s: %w", file, err)
+	}
+	return identity, nil
+}
 
 // openQueue opens the queue in the data directory, or joins that in RocketMQ, whose dead letters the store keeps.
 func (d *drivers) openQueue(ctx context.Context, c *configs.Config, s *store.Store) (queue.Queue, error) {

@@ -85,6 +85,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"queue", s.openQueue},
 		{"stock", s.openStock},
 		{"node lease", s.openLease},
+		{"queue's identity", s.keepQueue},
 		{"ops", s.openOps},
 		{"engine", s.openEngine},
 		{"persist", s.openPersist},
@@ -210,6 +211,16 @@ func (s *Server) openStock(ctx context.Context) (err error) {
 
 func (s *Server) openLease(ctx context.Context) (err error) {
 	s.lease, err = openLease(ctx, s.store, s.ids, s.log)
+	return err
+}
+
+// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
+func (s *Server) keepQueue(ctx context.Context) error {
+	identity := s.queue.Identity()
+	adopted, err := s.store.KeepQueue(ctx, identity)
+	if adopted {
+		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
+	}
 	return err
 }
 

@@ -11,12 +11,13 @@ import (
 //
 // On the wire, little-endian, without padding; text is a length (1 byte, details 2) and the bytes:
 //
-//	length u32 | id u64 | user u64 | shop u64 | fingerprint u64 | discount i64 | freight i64 |
+//	length u24 | version u8 | id u64 | user u64 | shop u64 | fingerprint u64 | discount i64 | freight i64 |
 //	currency 3 bytes | key text | group text | items u8 |
 //	items times ( offer u64 | quantity u32 | unit price i64 | price version u32 | sku text ) | details text
 //
-// length counts what follows it. The kind is that of the partition, the time of creation that of the id, and the
-// amounts follow from the items.
+// length counts what follows the version, which is MessageVersion - 1. Records lie in queues, in outboxes and parked, and
+// two releases meet there: each record says how it reads, and whoever carries it on need not be able to read it. The kind
+// is that of the partition, the time of creation that of the id, and the amounts follow from the items.
 type Record struct {
 	ID          ID
 	User        UserID
@@ -73,9 +74,12 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	}
 	dst = le.AppendUint16(dst, uint16(len(r.Details)))
 	dst = append(dst, r.Details...)
-	le.PutUint32(dst[start:], uint32(len(dst)-start-4))
+	le.PutUint32(dst[start:], uint32(len(dst)-start-recordHead)|(MessageVersion-1)<<24)
 	return dst
 }
+
+// recordHead is the size of what is the same in every version: length and version.
+const recordHead = 4
 
 // inBounds tells whether the texts and the items fit the wire format. Both ends of the pipe hold a record to it.
 func (r *Record) inBounds() bool {
@@ -93,14 +97,18 @@ func appendText(dst []byte, s string) []byte {
 }
 
 // DecodeRecord reads one record from the front of b into r and returns the bytes behind it. r.Details and nothing else
-// aliases b. r.Items is reused when it has room.
+// aliases b. r.Items is reused when it has room. The error is ErrDamaged or ErrVersion.
 func DecodeRecord(b []byte, r *Record) (rest []byte, err error) {
 	d := decoder{b: b}
-	d = decoder{b: d.bytes(int(d.u32()))}
+	head := d.u32()
+	if version := head>>24 + 1; version > MessageVersion {
+		return nil, fmt.Errorf("%w: %d", ErrVersion, version)
+	}
+	d = decoder{b: d.bytes(int(head & (1<<24 - 1)))}
 	if d.b == nil {
 		return nil, fmt.Errorf("%w: record is cut short", ErrDamaged)
 	}
-	rest = b[4+len(d.b):]
+	rest = b[recordHead+len(d.b):]
 	r.ID, r.User, r.Shop = ID(d.u64()), UserID(d.u64()), ShopID(d.u64())
 	r.Fingerprint, r.Discount, r.Freight = d.u64(), Money(d.u64()), Money(d.u64())
 	r.Currency = string(d.bytes(3))
@@ -140,8 +148,9 @@ const (
 //	version u8 | kind u8 | zero u16 | length u32 | CRC-32C u32 | partition u32 | epoch u64 |
 //	batch id u64 (barrier: time in ms) | records of a batch, one after the other
 //
-// length counts what follows the checksum; the checksum covers everything but itself. Version and checksum keep their
-// places in every version, so that a reader can tell a newer message from a damaged one.
+// length counts what follows the checksum; the checksum covers everything but itself. The version is that of the records, 1
+// for a barrier. All but the records is the same in every version: a reader can tell a newer message from a damaged one, and
+// an engine publishes from an outbox what only newer programs read.
 type Message struct {
 	Kind      MessageKind
 	Partition Partition
@@ -151,7 +160,8 @@ type Message struct {
 	Records   []Record
 }
 
-// MessageVersion is the version of the wire format that this program writes.
+// MessageVersion is the version of the wire format that this program writes, and the newest that it reads. A new one is read
+// by one release and written by the next, so that all readers know it by then (docs/operations.md, "Upgrading").
 const MessageVersion = 1
 
 const (
@@ -182,7 +192,7 @@ func AppendBarrier(dst []byte, p Partition, e Epoch, at Milli) []byte {
 func appendMessage(dst []byte, kind MessageKind, p Partition, e Epoch, what uint64, records []byte) []byte {
 	start := len(dst)
 	le := binary.LittleEndian
-	dst = append(dst, MessageVersion, byte(kind), 0, 0)
+	dst = append(dst, versionOf(records), byte(kind), 0, 0)
 	dst = le.AppendUint32(dst, uint32(bodyMin+len(records)))
 	dst = le.AppendUint32(dst, 0)
 	dst = le.AppendUint32(dst, uint32(p))
@@ -191,6 +201,14 @@ func appendMessage(dst []byte, kind MessageKind, p Partition, e Epoch, what uint
 	dst = append(dst, records...)
 	le.PutUint32(dst[start+8:], checksum(dst[start:]))
 	return dst
+}
+
+// versionOf is the version of a message with these records. Those of one batch were made by one program.
+func versionOf(records []byte) byte {
+	if len(records) < recordHead {
+		return 1
+	}
+	return records[recordHead-1] + 1
 }
 
 func checksum(message []byte) uint32 {
@@ -206,7 +224,7 @@ func DecodeMessage(b []byte) (*Message, error) {
 	if binary.LittleEndian.Uint32(b[8:]) != checksum(b) {
 		return nil, fmt.Errorf("%w: wrong checksum", ErrDamaged)
 	}
-	if b[0] != MessageVersion {
+	if b[0] < 1 || b[0] > MessageVersion {
 		return nil, fmt.Errorf("%w: %d", ErrVersion, b[0])
 	}
 	if b[2] != 0 || b[3] != 0 {
@@ -217,7 +235,7 @@ func DecodeMessage(b []byte) (*Message, error) {
 	switch what := d.u64(); {
 	case d.short:
 		return nil, fmt.Errorf("%w: cut short", ErrDamaged)
-	case m.Kind == BarrierMessage && len(d.b) == 0:
+	case m.Kind == BarrierMessage && len(d.b) == 0 && b[0] == versionOf(nil):
 		m.At = Milli(what)
 		return m, nil
 	case m.Kind == BatchMessage:
@@ -227,8 +245,8 @@ func DecodeMessage(b []byte) (*Message, error) {
 	}
 	var err error
 	m.Records, err = DecodeRecords(d.b)
-	if err == nil && (len(m.Records) == 0 || BatchID(m.Records[0].ID) != m.Batch) {
-		err = fmt.Errorf("%w: batch id is not its first order's", ErrDamaged)
+	if err == nil && (len(m.Records) == 0 || BatchID(m.Records[0].ID) != m.Batch || b[0] != versionOf(d.b)) {
+		err = fmt.Errorf("%w: batch id or version is not its first order's", ErrDamaged)
 	}
 	if err != nil {
 		return nil, err
@@ -236,7 +254,7 @@ func DecodeMessage(b []byte) (*Message, error) {
 	return m, nil
 }
 
-// DecodeRecords reads concatenated records.
+// DecodeRecords reads concatenated records. The error is ErrDamaged or ErrVersion.
 func DecodeRecords(b []byte) ([]Record, error) {
 	var records []Record
 	for len(b) > 0 {

@@ -58,6 +58,8 @@ func TestSealedNonsense(t *testing.T) {
 	}{
 		{"newer version", change(func(b []byte) []byte { b[0] = order.MessageVersion + 1; return b }), order.ErrVersion},
 		{"newer version, other body", change(func(b []byte) []byte { b[0] = 200; return b[:13] }), order.ErrVersion},
+		{"newer records", change(func(b []byte) []byte { b[32+3] = order.MessageVersion; return b }), order.ErrVersion},
+		{"version 0", change(func(b []byte) []byte { b[0] = 0; return b }), order.ErrVersion},
 		{"unknown kind", change(func(b []byte) []byte { b[1] = 3; return b }), order.ErrDamaged},
 		{"no kind", change(func(b []byte) []byte { b[1] = 0; return b }), order.ErrDamaged},
 		{"reserved byte", change(func(b []byte) []byte { b[3] = 1; return b }), order.ErrDamaged},
@@ -73,6 +75,21 @@ func TestSealedNonsense(t *testing.T) {
 		if !errors.Is(err, test.want) || m != nil {
 			t.Errorf("%s: message %v, error %v; want no message and %v", test.name, m, err, test.want)
 		}
+	}
+}
+
+// An engine publishes what it finds in an outbox, also records that only a newer program reads: such a message stops its
+// partition at whoever does not know them, and is read by whoever does.
+func TestNewerRecordsMakeANewerMessage(t *testing.T) {
+	t.Parallel()
+	b := records(fullRecord())
+	b[3] = order.MessageVersion // the next one
+	if _, err := order.DecodeRecord(b, new(order.Record)); !errors.Is(err, order.ErrVersion) {
+		t.Errorf("a newer record: %v", err)
+	}
+	message := order.AppendBatch(nil, 3, 9, order.BatchID(fullRecord().ID), b)
+	if _, err := order.DecodeMessage(message); !errors.Is(err, order.ErrVersion) || message[0] != order.MessageVersion+1 {
+		t.Errorf("a message of newer records has version %d: %v", message[0], err)
 	}
 }
 

@@ -53,6 +53,10 @@ type Queue interface {
 	// of the oldest.
 	Backlog(ctx context.Context, p order.Partition) (Backlog, error)
 
+	// Identity names this queue among all others, for as long as it exists: at most 200 visible ASCII characters. A deployment
+	// keeps to the one that it began with, because accepted orders lie in it. It does no I/O.
+	Identity() string
+
 	// Close frees what the driver holds. Consumers are closed first, by whoever made them.
 	Close() error
 }

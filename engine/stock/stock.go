@@ -155,7 +155,8 @@ const (
 )
 
 // Entry is an outbox entry: the records of a batch as they were given to Reserve, in batch order, and the epoch in
-// which it was reserved. An intact load keeps entries, so that epoch may be older than the fence's.
+// which it was reserved. An intact load keeps entries, so that epoch may be older than the fence's. Another release may
+// have made the records: they are carried and never read.
 type Entry struct {
 	Batch   order.BatchID
 	Epoch   order.Epoch

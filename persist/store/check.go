@@ -146,9 +146,8 @@ func (s *Store) lookAt(ctx context.Context, sh *shard, open func(*shard) error, 
 	if err := s.readState(ctx, sh, st); err != nil {
 		return nil, explain(fmt.Errorf("read its tables: %w", err), s.opts.Shards[sh.number])
 	}
-	if st.schema > st.known {
-		return nil, fmt.Errorf("its tables are of version %d, made by a newer program; this one knows them up to version %d: "+
-			"run the newer program", st.schema, st.known)
+	if text := st.tooNew(); text != "" {
+		return nil, errors.New(text)
 	}
 	return st, nil
 }
@@ -157,10 +156,11 @@ type noteFunc func(level Level, format string, args ...any)
 
 // state is what a shard says of itself.
 type state struct {
-	server string            // program and version
-	schema int64             // version of its tables, 0: none
-	known  int64             // the newest version that this program knows
-	facts  map[string]string // empty before the first start
+	server     string            // program and version
+	schema     int64             // version of its tables, 0: none
+	known      int64             // the newest version that this program knows
+	compatible int64             // the version that a program must know to use them (compatible.go), 0: any
+	facts      map[string]string // empty before the first start
 }
 
 func (st *state) describe() string {
@@ -169,6 +169,8 @@ func (st *state) describe() string {
 		return st.server + ", no tables yet: the first start makes them"
 	case st.schema < st.known:
 		return fmt.Sprintf("%s, tables of version %d: the next start brings them to version %d", st.server, st.schema, st.known)
+	case st.schema > st.known:
+		return fmt.Sprintf("%s, tables of version %d, made by a newer program; this one knows version %d and may use them", st.server, st.schema, st.known)
 	}
 	return fmt.Sprintf("%s, tables of version %d", st.server, st.schema)
 }
@@ -197,17 +199,18 @@ func (s *Store) readState(ctx context.Context, sh *shard, st *state) error {
 		return nil // a first start that did not come far
 	}
 	rows, err := sh.read.QueryContext(ctx, "SELECT name, value FROM fact")
-	return each(rows, err, func(r *sql.Rows) error {
+	err = each(rows, err, func(r *sql.Rows) error {
 		var name, value string
 		err := r.Scan(&name, &value)
 		st.facts[name] = value
 		return err
 	})
+	return errors.Join(err, st.takeCompatible())
 }
 
 // newestSchema is the version of the last migration that this program has.
 func (s *Store) newestSchema() (newest int64) {
-	files, err := migrations.ReadDir("migrations/" + string(s.dialect.name))
+	files, err := fs.ReadDir(s.migrations(), ".")
 	if err != nil {
 		panic("BUG: migrations are not embedded: " + err.Error())
 	}

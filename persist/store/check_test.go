@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
@@ -66,17 +67,82 @@ func TestCheck(t *testing.T) {
 		if line := found(t, o)[1]; !strings.Contains(line, ": the next start brings them to version ") && newest > 1 {
 			t.Errorf("older tables: %s", line)
 		}
-		_, err = s.shards[1].write.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (?, TRUE), (?, TRUE)", newest, newest+3)
-		noError(t, err)
-		newer := fmt.Sprintf("its tables are of version %d, made by a newer program; this one knows them up to version %d: run the newer program", newest+3, newest)
-		if got := found(t, o); len(got) != 2 || got[1] != "1 wrong: "+newer {
-			t.Errorf("newer tables: %q", got)
-		}
 		noError(t, s.Close())
-		if _, err := Open(context.Background(), o); err == nil || !strings.HasSuffix(err.Error(), newer) {
-			t.Errorf("opened newer tables: %v", err)
-		}
 	})
+}
+
+// A program starts on tables of a newer release unless they say that it is too old for them. A look says the same.
+func TestNewerTables(t *testing.T) {
+	onDialects(t, func(t *testing.T, d Dialect) {
+		o := testOptions(t, d, 2)
+		newer := o
+		newer.migrations = planted(t, d, "ALTER TABLE orders ADD COLUMN channel BIGINT NOT NULL DEFAULT 7;")
+		noError(t, openStore(t, newer).Close())
+		s := openStore(t, o)
+		known := s.newestSchema()
+		may := fmt.Sprintf(", tables of version %d, made by a newer program; this one knows version %d and may use them", known+1, known)
+		for i, line := range found(t, o) {
+			if !strings.HasPrefix(line, fmt.Sprintf("%d ok: ", i)) || !strings.HasSuffix(line, may) {
+				t.Errorf("tables that only have more: %s", line)
+			}
+		}
+		_, err := s.shards[1].write.Exec("INSERT INTO fact (name, value) VALUES ('compatible_from', ?)", fmt.Sprint(known+1))
+		noError(t, err)
+		noError(t, s.Close())
+		refused := fmt.Sprintf("its tables are of version %d, and only programs that know version %d or later may use them; this one knows them "+
+			"up to version %d: run the newer program", known+1, known+1, known)
+		if got := found(t, o); len(got) != 2 || !strings.HasSuffix(got[0], may) || got[1] != "1 wrong: "+refused {
+			t.Errorf("tables that have less: %q", got)
+		}
+		if _, err := Open(context.Background(), o); err == nil || !strings.HasSuffix(err.Error(), refused) {
+			t.Errorf("opened tables that have less: %v", err)
+		}
+		s = openStore(t, newer)
+		_, err = s.shards[1].write.Exec("UPDATE fact SET value = 'soon' WHERE name = 'compatible_from'")
+		noError(t, err)
+		noError(t, s.Close())
+		expectFound(t, o, "0 ok: ", `1 wrong: read its tables: compatible_from is "soon", which this program does not understand`)
+	})
+}
+
+// What a newer program does to the tables between a program's look and its turn to change them is seen.
+func TestTablesChangedSinceTheLook(t *testing.T) {
+	t.Parallel()
+	needMySQL(t)
+	o := testOptions(t, MySQL, 1)
+	noError(t, openStore(t, o).Close())
+	other, release := migrating(t, o.Shards[0])
+	opened := make(chan error, 1)
+	go func() {
+		s, err := Open(context.Background(), o)
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	for waiting := 0; waiting == 0; time.Sleep(10 * time.Millisecond) { // it has looked, and waits for its turn
+		noError(t, other.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM information_schema.processlist "+
+			"WHERE state = 'User lock' AND db = DATABASE()").Scan(&waiting))
+	}
+	_, err := other.ExecContext(context.Background(), "INSERT INTO fact (name, value) VALUES ('compatible_from', '99')")
+	noError(t, err)
+	release()
+	if err := <-opened; err == nil || !strings.Contains(err.Error(), "another program has changed the tables meanwhile: its tables are of version ") {
+		t.Errorf("opened: %v", err)
+	}
+}
+
+// migrating is a connection of a program that has its turn to change the tables, until release.
+func migrating(t *testing.T, dsn string) (conn *sql.Conn, release func()) {
+	t.Helper()
+	db, err := sql.Open("mysql", dsn)
+	noError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	conn, err = db.Conn(context.Background())
+	noError(t, err)
+	var got int
+	noError(t, conn.QueryRowContext(context.Background(), "SELECT GET_LOCK(CONCAT('sluice ', SHA1(DATABASE())), 0)").Scan(&got))
+	return conn, func() { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) } // the connection ends, and the lock with it
 }
 
 // A first start of another process that ends between the looks at two shards is no shard that has lost its data.

@@ -85,6 +85,11 @@ func (s *Store) changed(stored map[string]string) (texts []string) {
 			}
 		}
 	}
+	if q := s.opts.Queue; q != nil {
+		if text := otherQueue(stored[queueFact], *q); text != "" {
+			texts = append(texts, text)
+		}
+	}
 	return texts
 }
 

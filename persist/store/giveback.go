@@ -24,11 +24,13 @@ type GiveBack struct {
 	Cause     string // unique for ever: what makes a repeat a no-op
 }
 
+// selectGiveBacks reads events, for scanGiveBack, with what is known of their orders.
+const selectGiveBacks = `SELECT e.order_id, e.n, e.type, e.data, o.batch_id, o.user_id, o.kind, o.group_id, o.items
+		FROM order_event e LEFT JOIN orders o ON o.order_id = e.order_id`
+
 // GiveBacksDue reads at most limit give-backs of a user shard that are due by the database's clock, oldest first.
 func (s *Store) GiveBacksDue(ctx context.Context, shard int, limit int) ([]GiveBack, error) {
-	query := `SELECT e.order_id, e.n, e.type, e.data, o.batch_id, o.user_id, o.kind, o.group_id, o.items
-		FROM order_event e LEFT JOIN orders o ON o.order_id = e.order_id
-		WHERE e.due <= ` + s.dialect.now + ` ORDER BY e.due, e.order_id, e.n LIMIT ?`
+	query := selectGiveBacks + " WHERE e.due <= " + s.dialect.now + " ORDER BY e.due, e.order_id, e.n LIMIT ?"
 	var list []GiveBack
 	err := s.query(ctx, shard, query, func(r *sql.Rows) error {
 		g, err := s.scanGiveBack(r)

@@ -31,9 +31,9 @@ var reserved = strings.Fields(`accessible add all alter analyze and as asc asens
 	usage use using utc_date utc_time utc_timestamp values varbinary varchar varcharacter varying virtual when where while
 	window with write xor year_month zerofill`)
 
-var keywords = strings.Fields(`add alter and as asc between bigint blob by case change char check collate constraint create default delete desc drop
+var keywords = strings.Fields(`add alter and as asc between bigint blob by case change char check collate column constraint create default delete desc drop
 	each else exists false for from group having if in index insert int into is join key left limit mediumblob not null on or
-	order primary read select set show signal table then trigger true unique update values varchar when where with`)
+	order primary read rename select set show signal table then to trigger true unique update values varchar when where with`)
 
 // What both databases have and mean the same by; types are written like functions.
 var functions = strings.Fields(`cast char coalesce concat count database get_lock greatest max min now release_lock sha1 sum

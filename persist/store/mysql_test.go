@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -46,14 +45,8 @@ func TestMigrationWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
 	needMySQL(t)
 	o := testOptions(t, MySQL, 1)
-	db, err := sql.Open("mysql", o.Shards[0])
-	noError(t, err)
-	defer db.Close()
-	other, err := db.Conn(context.Background())
-	noError(t, err)
-	var got int
-	noError(t, other.QueryRowContext(context.Background(), "SELECT GET_LOCK(CONCAT('sluice ', SHA1(DATABASE())), 0)").Scan(&got))
-	_, err = other.ExecContext(context.Background(), "CREATE TABLE fact (name VARCHAR(64) NOT NULL PRIMARY KEY, value TEXT NOT NULL) "+
+	other, release := migrating(t, o.Shards[0])
+	_, err := other.ExecContext(context.Background(), "CREATE TABLE fact (name VARCHAR(64) NOT NULL PRIMARY KEY, value TEXT NOT NULL) "+
 		"ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin")
 	noError(t, err)
 	opened := make(chan error, 1)
@@ -69,7 +62,7 @@ func TestMigrationWaitsForItsTurn(t *testing.T) {
 		t.Fatalf("opened beside a process that changes the tables: %v", err)
 	case <-time.After(time.Second): // enough for one that does not wait, and right however slow the machine is
 	}
-	_ = other.Raw(func(any) error { return driver.ErrBadConn }) // the connection ends, and the lock with it
+	release()
 	noError(t, <-opened)
 	openStore(t, o)
 }

@@ -132,7 +132,7 @@ func (s *Store) openFile(sh *shard) (err error) {
 	return err
 }
 
-// prepare brings the tables of a shard up to date.
+// prepare brings the tables of a shard up to date, if they are not newer already.
 func (s *Store) prepare(ctx context.Context, sh *shard) error {
 	if sh.read == nil {
 		if err := s.openFile(sh); err != nil {
@@ -150,7 +150,7 @@ func (s *Store) prepare(ctx context.Context, sh *shard) error {
 // the server lets one process at a time do it, over connections that have all the time they need.
 func (s *Store) migrate(ctx context.Context, sh *shard) error {
 	if s.dialect.name == SQLite {
-		return s.migrateWith(ctx, sh.write)
+		return s.migrateWith(ctx, sh, sh.write)
 	}
 	cfg, err := sessionConfig(s.opts.Shards[sh.number])
 	if err != nil {
@@ -175,7 +175,7 @@ func (s *Store) migrate(ctx context.Context, sh *shard) error {
 	if got.Int64 != 1 {
 		return fmt.Errorf("another process has been changing the tables for %v: wait for it, then start again", migrateWait)
 	}
-	if err := s.migrateWith(ctx, db); err != nil {
+	if err := s.migrateWith(ctx, sh, db); err != nil {
 		return err
 	}
 	_, err = conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT('sluice ', SHA1(DATABASE())))")
@@ -185,12 +185,11 @@ func (s *Store) migrate(ctx context.Context, sh *shard) error {
 // migrateWait is how long a process waits for another one that changes the tables.
 const migrateWait = time.Minute
 
-func (s *Store) migrateWith(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations/"+string(s.dialect.name))
-	if err != nil {
-		panic("BUG: migrations are not embedded: " + err.Error())
+func (s *Store) migrateWith(ctx context.Context, sh *shard, db *sql.DB) error {
+	if err := s.stillCompatible(ctx, sh); err != nil {
+		return err
 	}
-	provider, err := goose.NewProvider(s.dialect.goose, db, files, goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(s.dialect.goose, db, s.migrations(), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
 	}

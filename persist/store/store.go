@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -23,12 +24,17 @@ type Options struct {
 	Partitions    order.Partitions
 	// Deadline is the acknowledgement deadline D.
 	Deadline time.Duration
+	// Queue is the identity of the queue that this process finds, empty if it is yet to be made. One that is not the
+	// deployment's (KeepQueue) is refused; nil: nobody looked.
+	Queue *string
 	// Writers bounds the writing connections per MySQL shard, Readers the reading ones of either dialect. Zero means 8.
 	Writers int
 	Readers int
 	// CheckpointPages is SQLite's wal_autocheckpoint. Zero means 16000: random keys dirty a page each, and a page that
 	// is dirtied often between two checkpoints is written to the file once.
 	CheckpointPages int
+
+	migrations fs.FS // of another release, for tests; nil: this program's
 }
 
 // Store is all shards of a deployment.

@@ -207,6 +207,9 @@ func (c *Chaos) Backlog(ctx context.Context, p order.Partition) (queue.Backlog, 
 	return c.inner.Backlog(ctx, p)
 }
 
+// Identity passes on.
+func (c *Chaos) Identity() string { return c.inner.Identity() }
+
 // Close passes on.
 func (c *Chaos) Close() error { return c.inner.Close() }
 

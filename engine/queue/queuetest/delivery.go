@@ -3,6 +3,7 @@ package queuetest
 import (
 	"cmp"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"time"
 
@@ -270,6 +271,24 @@ func testBacklog(w *world) {
 	w.backlog(q, p, 5)
 	in.join(w.consumer(q, order.Flash)).comeBack(p, "one", 7, 12).ackAll()
 	w.backlog(q, p, 0)
+}
+
+// testIdentity: a queue has the same name for ever, and no other queue has it.
+func testIdentity(w *world) {
+	q, other := w.open(), w.open()
+	name := q.Identity()
+	if !regexp.MustCompile("^[!-~]{1,200}$").MatchString(name) {
+		w.Errorf("the identity is %q", name)
+	}
+	if other.Identity() == name {
+		w.Errorf("two queues are %q", name)
+	}
+	w.publish(q, w.flash(0), "one", 0, 3)
+	for range 2 {
+		if q = w.reopen(q); q.Identity() != name {
+			w.Errorf("reopened, queue %q is %q", name, q.Identity())
+		}
+	}
 }
 
 func (w *world) backlog(q queue.Queue, p order.Partition, want int64) {

@@ -80,6 +80,7 @@ var tests = map[string]func(*world){
 	"Bury":                   testBury,
 	"DeadLetters":            testDeadLetters,
 	"Backlog":                testBacklog,
+	"Identity":               testIdentity,
 	"UnknownPartitionOrKind": testUnknownPartitionOrKind,
 }
 

@@ -16,32 +16,65 @@ import (
 
 // Check says what the file of a queue is, or why Open would refuse it, without changing anything: beside a process
 // that has it open, too.
-func Check(_ context.Context, o Options) (string, error) {
-	path, err := filepath.Abs(o.Path)
-	if err != nil {
-		return "", err
+func Check(_ context.Context, o Options) (text string, err error) {
+	there, err := look(o.Path, func(c *conn) (err error) {
+		text, err = c.check(o.Partitions)
+		return err
+	})
+	if err == nil && !there {
+		text = "no file yet: the first start makes it"
+	}
+	return text, err
+}
+
+// Identity is the identity of the queue in a file, read as Check reads; empty if there is no queue yet, or one that no
+// program has given an identity.
+func Identity(path string) (identity string, err error) {
+	_, err = look(path, func(c *conn) error {
+		version, err := c.version()
+		if err == nil && version != 0 {
+			identity, err = c.readIdentity()
+		}
+		return err
+	})
+	return identity, err
+}
+
+// look calls f with a connection that only reads, if there is a file.
+func look(path string, f func(*conn) error) (there bool, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return false, err
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return "no file yet: the first start makes it", nil
+		return false, nil
 	}
 	inner, err := new(sqlite.Driver).Open((&url.URL{Scheme: "file", Path: path}).String() + "?mode=ro&_pragma=busy_timeout(2000)")
 	if err != nil {
-		return "", fmt.Errorf("it cannot be opened: %w", err)
+		return true, fmt.Errorf("it cannot be opened: %w", err)
 	}
 	c := &conn{Conn: inner}
-	text, err := c.check(o.Partitions)
-	return text, errors.Join(err, c.close())
+	return true, errors.Join(f(c), c.close())
 }
 
-func (c *conn) check(ps order.Partitions) (string, error) {
+// version is that of the tables; 0: there are none. One that this program does not know is an error.
+func (c *conn) version() (int64, error) {
 	version, err := c.number("PRAGMA user_version")
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("it cannot be read: %w", err)
+		return 0, fmt.Errorf("it cannot be read: %w", err)
+	case version != 0 && version != schemaVersion:
+		return 0, foreignVersion(version)
+	}
+	return version, nil
+}
+
+func (c *conn) check(ps order.Partitions) (string, error) {
+	version, err := c.version()
+	switch {
+	case err != nil:
+		return "", err
 	case version == 0:
 		return "an empty file: the first start fills it", nil
-	case version != schemaVersion:
-		return "", foreignVersion(version)
 	}
 	for _, f := range facts(ps) {
 		have, err := c.number("SELECT value FROM fact WHERE name = ?", f.name)

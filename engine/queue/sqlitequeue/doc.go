@@ -25,7 +25,7 @@
 //	message(id, at, body)   id = partition << 40 | position; at in Unix milliseconds
 //	part(p, acked)          the highest acknowledged position whose rows are gone: positions grow across restarts
 //	dead(p, position, at, reason, body)
-//	fact(name, value)       what never changes: the numbers of partitions
+//	fact(name, value)       what never changes: the numbers of partitions, and the identity, a random text
 //
 // It shrinks again: the keeper gives back pages when much is free. The WAL is reused from its start after each
 // checkpoint, which matters because a growing file makes fsync twice as slow.

@@ -1,6 +1,7 @@
 package sqlitequeue
 
 import (
+	"crypto/rand"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ func positionOf(id int64) uint64 { return uint64(id) & (1<<positionBits - 1) }
 // file is the writing connection with its statements. It is used under Queue.write.
 type file struct {
 	*conn
+	identity                                       string
 	begin, insert, remove, acked, commit, rollback *statement
 }
 
@@ -45,7 +47,7 @@ func openFile(path string, partitions order.Partitions) (*file, error) {
 		return nil, err
 	}
 	f := &file{conn: c}
-	if err := errors.Join(f.migrate(), f.checkFacts(partitions), f.prepareAll()); err != nil {
+	if err := errors.Join(f.migrate(), f.checkFacts(partitions), f.identify(), f.prepareAll()); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return f, nil
@@ -104,6 +106,24 @@ func (f *file) checkFacts(ps order.Partitions) error {
 		}
 	}
 	return nil
+}
+
+// identify reads the identity, which the first program that knows of it gives the file.
+func (f *file) identify() error {
+	err := f.exec("INSERT INTO fact(name, value) VALUES('identity', ?) ON CONFLICT DO NOTHING", "sqlitequeue:"+rand.Text())
+	if err == nil {
+		f.identity, err = f.readIdentity()
+	}
+	return err
+}
+
+// readIdentity is empty for a file that has none yet.
+func (c *conn) readIdentity() (string, error) {
+	row, err := c.row("SELECT value FROM fact WHERE name = 'identity'")
+	if err != nil || len(row) == 0 {
+		return "", err
+	}
+	return row[0].(string), nil
 }
 
 func (f *file) prepareAll() error {

@@ -105,6 +105,9 @@ func (q *Queue) open() error {
 	return nil
 }
 
+// Identity is that of the file: a copy of it has the same.
+func (q *Queue) Identity() string { return q.file.identity }
+
 func (q *Queue) part(p order.Partition) (*part, error) {
 	if int(p) >= len(q.parts) {
 		return nil, fmt.Errorf("partition %d does not exist: there are %d", p, len(q.parts))
