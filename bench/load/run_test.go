@@ -97,6 +97,17 @@ func TestEveryRequestOnce(t *testing.T) {
 	}
 }
 
+// TestAddrsInTurn deals connections out to all addresses, so that each gets its part of the sends.
+func TestAddrsInTurn(t *testing.T) {
+	var a, b ledger
+	s := spec
+	s.Count = 200
+	run(t, Options{Addrs: []string{listen(t, a.serve), listen(t, b.serve)}, Connections: 2, Rate: 400}, build(t, s))
+	if len(a.keys) == 0 || len(b.keys) == 0 || len(a.keys)+len(b.keys) != 200 {
+		t.Errorf("%d and %d of 200 requests", len(a.keys), len(b.keys))
+	}
+}
+
 func TestPickRepeatsRequests(t *testing.T) {
 	var l ledger
 	s := spec
