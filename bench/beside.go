@@ -23,7 +23,7 @@ func (r *runner) startBeside(ctx context.Context, s *server, so saleOptions, spe
 	if r.o.Generator != Own {
 		return nil, nil
 	}
-	waiting, err := startRecords(ctx, s.gateways, spec)
+	waiting, err := startRecords(ctx, load.Options{Addrs: s.gateways, TLS: s.tls}, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func several(t *testing.T, texts map[string]func() string) *server {
 			}
 			listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text()) }))
 			t.Cleanup(listener.Close)
-			s.members = append(s.members, &member{name: name, role: role, child: &child{}, ops: newOpsClient(listener.URL, "")})
+			s.members = append(s.members, &member{name: name, role: role, child: &child{}, ops: newOpsClient(listener.URL, "", nil)})
 		}
 	}
 	s.ops = s.members[0].ops

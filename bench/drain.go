@@ -64,7 +64,7 @@ func (r *runner) backlog(ctx context.Context, connections int) (*Round, error) {
 	if err := s.end(rolePersist); err != nil {
 		return nil, err
 	}
-	out, err := r.run(ctx, load.Options{Addrs: s.gateways, Connections: connections, Rate: r.o.Rate, Duration: r.o.Duration}, reqs, false)
+	out, err := r.run(ctx, load.Options{Addrs: s.gateways, TLS: s.tls, Connections: connections, Rate: r.o.Rate, Duration: r.o.Duration}, reqs, false)
 	if err != nil {
 		return nil, err
 	}

@@ -160,7 +160,7 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 		w.stop()
 		return errors.Join(err, profile(nil))
 	}
-	out, err := r.send(ctx, load.Options{Addrs: s.gateways, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
+	out, err := r.send(ctx, load.Options{Addrs: s.gateways, TLS: s.tls, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
 	if stopped := others.stop(); err == nil { // both say the same of a server that is not there
 		err = stopped
 	}

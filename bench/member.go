@@ -79,7 +79,7 @@ func (s *server) startMember(ctx context.Context, m *member) error {
 	if err != nil {
 		return err
 	}
-	m.child, m.ops = child, newOpsClient(child.addrs["ops"], s.token)
+	m.child, m.ops = child, newOpsClient(child.addrs["ops"], s.token, s.opsTLS)
 	return nil
 }
 

@@ -80,7 +80,7 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 	profile := r.startProfile(ctx, s, file)
 	before := s.cpu()
 	w := startWatch(ctx, s, 0)
-	flash, normal, err := r.both(ctx, s.gateways, rate, sale, ordinary)
+	flash, normal, err := r.both(ctx, load.Options{Addrs: s.gateways, TLS: s.tls}, rate, sale, ordinary)
 	if err != nil {
 		w.stop()
 		return nil, errors.Join(err, profile(nil))
@@ -131,13 +131,14 @@ func (r *runner) bothKinds(ctx context.Context, s *server, rate float64) (sale, 
 }
 
 // both puts both loads on a server. The sale goes on for as long as the ordinary orders do.
-func (r *runner) both(ctx context.Context, addrs []string, rate float64, sale, ordinary *load.Requests) (flash, normal *outcome, err error) {
+func (r *runner) both(ctx context.Context, to load.Options, rate float64, sale, ordinary *load.Requests) (flash, normal *outcome, err error) {
 	type result struct {
 		out *outcome
 		err error
 	}
 	done := make(chan result)
-	o := load.Options{Addrs: addrs, Connections: r.o.Connections[0], Rate: rate, Duration: r.o.Duration + time.Second}
+	o := to
+	o.Connections, o.Rate, o.Duration = r.o.Connections[0], rate, r.o.Duration+time.Second
 	go func() {
 		res, err := load.Run(ctx, o, sale)
 		if err != nil {
@@ -146,7 +147,8 @@ func (r *runner) both(ctx context.Context, addrs []string, rate float64, sale, o
 		}
 		done <- result{outcomeOf(res, sale, nil), nil}
 	}()
-	res, err := load.Run(ctx, load.Options{Addrs: addrs, Connections: ordinaryConnections, Rate: mixedOrdinary}, ordinary)
+	to.Connections, to.Rate = ordinaryConnections, mixedOrdinary
+	res, err := load.Run(ctx, to, ordinary)
 	other := <-done
 	if err := errors.Join(err, other.err); err != nil {
 		return nil, nil, err
@@ -162,7 +164,7 @@ func (r *runner) bareFlood(ctx context.Context, rate float64, sale, ordinary *lo
 	}
 	defer func() { _ = c.stop() }()
 	r.quietBefore(ctx, round)
-	flash, normal, err := r.both(ctx, []string{c.addrs["gateway"]}, rate, sale, ordinary)
+	flash, normal, err := r.both(ctx, load.Options{Addrs: []string{c.addrs["gateway"]}}, rate, sale, ordinary)
 	if err != nil {
 		return fmt.Errorf("bare server: %w", err)
 	}

@@ -51,7 +51,7 @@ func (r *runner) idle(ctx context.Context, connections int) (*Round, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := r.run(ctx, load.Options{Addrs: s.gateways, Connections: connections}, reqs, false)
+	out, err := r.run(ctx, load.Options{Addrs: s.gateways, TLS: s.tls, Connections: connections}, reqs, false)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,11 +18,13 @@ import (
 
 // server is a Sluice deployment under load: child processes with a directory of their own, or somebody's.
 type server struct {
-	gateways []string   // public listeners
-	ops      *opsClient // of the first gateway: fast stock is the same in all of them
-	secret   string     // of buyers' tokens
-	service  string     // the service token
-	token    string     // of the ops listeners
+	gateways []string    // public listeners
+	ops      *opsClient  // of the first gateway: fast stock is the same in all of them
+	secret   string      // of buyers' tokens
+	service  string      // the service token
+	token    string      // of the ops listeners
+	tls      *tls.Config // of the gateways; nil: in plain
+	opsTLS   *tls.Config
 	program  string
 	args     []string  // of `serve`, for all processes
 	members  []*member // none of somebody's
@@ -38,8 +41,8 @@ type server struct {
 // startServer starts a server in a new directory, or reaches the target.
 func startServer(ctx context.Context, o *Options) (*server, error) {
 	if o.Target != "" {
-		return &server{gateways: []string{o.Target}, ops: newOpsClient(o.Ops, o.OpsToken), secret: o.JWTSecret,
-			service: o.Service, judge: o.Audit}, nil
+		return &server{gateways: []string{o.Target}, ops: newOpsClient(o.Ops, o.OpsToken, o.OpsTLS), secret: o.JWTSecret,
+			service: o.Service, judge: o.Audit, tls: o.TLS, opsTLS: o.OpsTLS}, nil
 	}
 	program, err := o.program()
 	if err != nil {
@@ -50,7 +53,7 @@ func startServer(ctx context.Context, o *Options) (*server, error) {
 		return nil, err
 	}
 	s := &server{dir: dir, keep: o.Keep, secret: random(), service: random(), token: random(), judge: o.Audit, program: program,
-		members: o.members()}
+		members: o.members(), tls: o.TLS, opsTLS: o.OpsTLS}
 	if s.place, err = o.place(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -135,7 +138,7 @@ func (s *server) audit(ctx context.Context, history []audit.Entry) (*audit.Repor
 		return nil, nil
 	}
 	o := *s.judge
-	o.OpsURL, o.OpsToken, o.History, o.Settle = s.ops.base, s.ops.token, history, settleWait
+	o.OpsURL, o.OpsToken, o.OpsTLS, o.History, o.Settle = s.ops.base, s.ops.token, s.opsTLS, history, settleWait
 	report, err := audit.Run(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)

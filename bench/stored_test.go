@@ -12,7 +12,7 @@ import (
 )
 
 // target is somebody's server whose ops listener is there.
-func target(url string) *server { return &server{ops: newOpsClient(url, "")} }
+func target(url string) *server { return &server{ops: newOpsClient(url, "", nil)} }
 
 // counting is a watch of a server that says these counts, one a look, the last one for ever.
 func counting(t *testing.T, counts ...int) *watch {

@@ -96,7 +96,7 @@ func newVisitors(s *server, connections int, reqs *load.Requests) (*visitors, er
 		v.steps[i].times, v.steps[i].failed.by, v.steps[i].again.by = load.NewHistogram(), map[string]int{}, map[string]int{}
 	}
 	for _, addr := range s.gateways {
-		shop, err := client.New(client.Options{Base: "http://" + addr, ConnectionsMax: (connections + len(s.gateways) - 1) / len(s.gateways),
+		shop, err := client.New(client.Options{Base: scheme(s.tls) + addr, TLS: s.tls, ConnectionsMax: (connections + len(s.gateways) - 1) / len(s.gateways),
 			Token: func(context.Context) (string, error) { return s.service, nil }})
 		if err != nil {
 			return nil, err

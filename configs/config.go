@@ -104,7 +104,8 @@ func (c *Config) Validate() error {
 func (c *Config) GatewayOptions(s *Secrets) gateway.Options {
 	o := c.Gateway
 	o.JWTSecrets = append([]string{s.JWT}, s.JWTOthers...)
-	o.ServiceTokens, o.MaxQueueAge, o.Kinds = []string{s.ServiceToken}, c.Engine.MaxQueueAge, c.Engine.Kinds
+	o.ServiceTokens = append([]string{s.ServiceToken}, s.ServiceOthers...)
+	o.MaxQueueAge, o.Kinds = c.Engine.MaxQueueAge, c.Engine.Kinds
 	o.Traced = c.Trace.Endpoint != ""
 	return o
 }

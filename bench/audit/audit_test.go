@@ -238,7 +238,7 @@ func TestMySQL(t *testing.T) {
 	if diff := cmp.Diff([]string{RuleBuyers, RuleIndex, RuleMoney, RuleSold}, failed(w.audit())); diff != "" {
 		t.Error(diff)
 	}
-	db, conn, err := openReadOnly(context.Background(), "mysql", w.paths[0])
+	db, conn, err := openReadOnly(context.Background(), "mysql", w.paths[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestUnreadableStoresGiveNoVerdict(t *testing.T) {
 
 func TestConnectionsOnlyRead(t *testing.T) {
 	w := newWorld(t)
-	db, conn, err := openReadOnly(context.Background(), "sqlite", w.paths[0])
+	db, conn, err := openReadOnly(context.Background(), "sqlite", w.paths[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func openShard(ctx context.Context, o *Options, number int) (*shard, error) {
 		due: map[order.OfferID]int64{}, dueHeld: map[holding]int64{},
 	}
 	var err error
-	s.db, s.conn, err = openReadOnly(ctx, o.Dialect, o.Shards[number])
+	s.db, s.conn, err = openReadOnly(ctx, o.Dialect, o.Shards[number], o.TLS)
 	return s, err
 }
 

@@ -82,8 +82,8 @@ func newRoot() *cobra.Command {
 	}
 	root.PersistentFlags().StringVarP(&s.file, "config", "c", "", "YAML file over the embedded default (sluice config --default)")
 	root.PersistentFlags().StringArrayVar(&s.set, "set", nil, "one setting as path=value, such as gateway.listen=127.0.0.1:9000; repeatable")
-	root.AddCommand(newServe(&s), newToken(&s), newOffer(&s), newOrder(&s), newParked(&s), newDeadLetter(&s), newQueue(&s), newConfig(&s), newCheck(&s),
-		newReload(&s), newHealth(&s), newAudit(&s), newBench(&s), newVersion())
+	root.AddCommand(newServe(&s), newToken(&s), newOffer(&s), newOrder(&s), newParked(&s), newDeadLetter(&s), newQueue(&s), newBackup(&s),
+		newRestore(&s), newConfig(&s), newCheck(&s), newReload(&s), newHealth(&s), newAudit(&s), newBench(&s), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; `%s --help` lists the flags", err, cmd.CommandPath())
 	})

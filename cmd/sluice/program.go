@@ -222,6 +222,7 @@ func (s *Server) stats() map[string]any {
 	}
 	_, state := s.configState()
 	all["config"] = plain(reflect.ValueOf(state))
+	all["secrets"] = plain(reflect.ValueOf(s.vault.status()))
 	for name, report := range s.stages() {
 		all[name] = plain(reflect.ValueOf(report()))
 	}

@@ -38,7 +38,8 @@ type Server struct {
 	log     *slog.Logger
 	began   time.Time
 
-	secrets   *configs.Secrets
+	vault     *vault
+	secrets   *configs.Secrets // as they were at the start
 	lock      *lockfile.Lock
 	tracer    *tracing.Tracer // nil: off
 	store     *store.Store
@@ -60,6 +61,8 @@ type Server struct {
 	reports   map[string]func() any // by stage: its snapshot
 	presence  presence
 	console   live
+
+	unwatchSecrets func() // nil: not watched yet
 }
 
 // NewServer returns a server that has opened nothing. environ is where secrets may come from.
@@ -92,6 +95,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"lifecycle", s.openLifecycle},
 		{"partitions", s.awaitPartitions},
 		{"gateway", s.openGateway},
+		{"watch of secrets", s.watchSecrets},
 	}
 	for _, step := range steps {
 		began := time.Now()
@@ -125,6 +129,9 @@ func (s *Server) Close(ctx context.Context) error {
 	if r := s.reloader.Load(); r != nil {
 		r.close()
 	}
+	if s.unwatchSecrets != nil {
+		s.unwatchSecrets()
+	}
 	end("gateway", s.gateway != nil, func() error { return s.gateway.Close(ctx) })
 	end("engine", s.engine != nil, func() error { return s.engine.Close(ctx) })
 	end("persist", s.persist != nil, func() error { return s.persist.Close(ctx) })
@@ -146,8 +153,33 @@ func (s *Server) openDataDir(context.Context) (err error) {
 }
 
 func (s *Server) openSecrets(context.Context) (err error) {
-	s.secrets, err = s.config.LoadSecrets(s.environ, true)
-	return err
+	if s.vault, err = openVault(s.config, s.drivers, s.environ, true); err != nil {
+		return err
+	}
+	s.vault.log, s.vault.trust, s.secrets = s.log, s.trust, s.vault.now()
+	s.log.Info("secrets", "from", s.secrets.Sources())
+	for _, text := range s.vault.warnings(s.drivers) {
+		s.log.Warn("secrets", "warning", text)
+	}
+	return nil
+}
+
+// trust hands secrets that have changed to the listeners. Stores and stock ask for them with each new connection.
+func (s *Server) trust(secrets *configs.Secrets) {
+	s.ops.Trust(secrets.OpsTokens)
+	if s.gateway != nil {
+		o := s.config.GatewayOptions(secrets)
+		s.gateway.Trust(o.JWTSecrets, o.ServiceTokens)
+	}
+}
+
+// watchSecrets looks at the files of secrets and certificates from now on: those who have to know of changes are there.
+func (s *Server) watchSecrets(context.Context) error {
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.vault.run(ctx) })
+	s.unwatchSecrets = func() { stop(); running.Wait() }
+	return nil
 }
 
 func (s *Server) openTraces(ctx context.Context) (err error) {
@@ -157,7 +189,7 @@ func (s *Server) openTraces(ctx context.Context) (err error) {
 }
 
 func (s *Server) openStore(ctx context.Context) (err error) {
-	if s.store, err = s.drivers.openStore(ctx, s.config, s.secrets); err == nil {
+	if s.store, err = s.drivers.openStore(ctx, s.config, s.vault); err == nil {
 		s.report("store", func() any { return s.store.Stats() })
 		for _, text := range s.store.Warnings() {
 			s.log.Warn("a promise is weaker than it could be", "store", text)
@@ -194,11 +226,11 @@ func (s *Server) lookAtQueue(ctx context.Context) error {
 }
 
 func (s *Server) openStock(ctx context.Context) (err error) {
-	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.secrets)
+	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.vault)
 	if err != nil {
 		return err
 	}
-	s.leader = s.drivers.openLeader(s.config, s.secrets)
+	s.leader = s.drivers.openLeader(s.config, s.vault)
 	servers, warnings := describeStock(ctx, s.stock)
 	for _, text := range servers {
 		s.log.Info("fast stock", "server", text)
@@ -268,7 +300,9 @@ func (s *Server) awaitPartitions(ctx context.Context) error {
 }
 
 func (s *Server) openOps(context.Context) (err error) {
-	s.ops, err = ops.New(s.config.Ops, s.secrets.OpsToken, s.program(), s.log)
+	o := s.config.Ops
+	o.Certificate = s.vault.ops.Load
+	s.ops, err = ops.New(o, s.secrets.OpsTokens, s.program(), s.log)
 	if err != nil {
 		return listenError("ops.listen", s.config.Ops.Listen, err)
 	}
@@ -277,7 +311,9 @@ func (s *Server) openOps(context.Context) (err error) {
 }
 
 func (s *Server) openGateway(ctx context.Context) error {
-	s.gateway = gateway.New(s.config.GatewayOptions(s.secrets), gateway.Deps{
+	o := s.config.GatewayOptions(s.secrets)
+	o.Certificate = s.vault.public.Load
+	s.gateway = gateway.New(o, gateway.Deps{
 		Placer: s.engine, Catalogue: s.engine, Orders: s.store, Canceller: s.lifecycle, Log: s.log})
 	s.report("gateway", func() any { return s.gateway.Stats() })
 	return listenError("gateway.listen", s.config.Gateway.Listen, s.gateway.Start(ctx))

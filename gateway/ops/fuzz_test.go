@@ -118,7 +118,7 @@ func (c *toll) whole(p *ops.Program) {
 		if c.look(); !dry {
 			c.effects++
 		}
-		return map[string]any{"dry_run": dry, "changes": []any{}, "generation": 1, "hash": "0"}, nil
+		return map[string]any{"dry_run": dry, "changes": []any{}, "secrets": []any{}, "generation": 1, "hash": "0"}, nil
 	}
 }
 

@@ -12,8 +12,7 @@ package ops
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -24,15 +23,21 @@ import (
 	"net/http/pprof"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/engine/order"
+	"sluice/internal/tlsfile"
 	"sluice/persist/store"
 )
 
 // Options are fixed for the life of a listener.
 type Options struct {
 	Listen string `koanf:"listen"` // host:port; port 0 takes a free one
+	// TLS is the listener's certificate; none: it speaks in plain. Certificate gives what its files hold, at each handshake; with
+	// TLS it is needed.
+	TLS         tlsfile.Server          `koanf:"tls"`
+	Certificate func() *tls.Certificate `koanf:"-"`
 }
 
 // Validate says in plain words what is wrong with the options; nil if nothing is.
@@ -40,7 +45,7 @@ func (o *Options) Validate() error {
 	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
 		return fmt.Errorf("ops.listen must be host:port, such as 127.0.0.1:8081, not %q", o.Listen)
 	}
-	return nil
+	return o.TLS.Validate("ops.tls")
 }
 
 // Program is the process as the listener sees it. All functions are called from many goroutines at once. Functions that
@@ -98,7 +103,7 @@ type Stock struct {
 // Server is the listener. Close it.
 type Server struct {
 	program  Program
-	token    [32]byte // SHA-256 of the bearer token
+	tokens   atomic.Pointer[[]knownToken]
 	log      *slog.Logger
 	listener net.Listener
 	http     *http.Server
@@ -108,17 +113,18 @@ type Server struct {
 	closing  sync.Once
 }
 
-// New returns a server that does not listen yet.
-func New(o Options, token string, p Program, log *slog.Logger) (*Server, error) {
-	if token == "" {
-		panic("BUG: the ops listener has no token")
-	}
+// New returns a server that does not answer yet.
+func New(o Options, tokens []Token, p Program, log *slog.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("ops listener: %w", err)
 	}
-	s := &Server{program: p, token: sha256.Sum256([]byte(token)), log: log, listener: listener, served: make(chan error, 1),
+	if o.TLS.On() {
+		listener = tlsfile.Listen(listener, o.Certificate)
+	}
+	s := &Server{program: p, log: log, listener: listener, served: make(chan error, 1),
 		watchers: make(chan struct{}, watchersMax), ending: make(chan struct{})}
+	s.Trust(tokens)
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -236,9 +242,7 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request, routes ...*http
 // authenticated lets requests with the token through.
 func (s *Server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
+		if _, ok := s.who(r.Header.Get("Authorization")); ok {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -65,7 +65,7 @@ func start(t testing.TB, change func(*ops.Program)) *listener {
 	if change != nil {
 		change(&p)
 	}
-	server, err := ops.New(ops.Options{Listen: "127.0.0.1:0"}, token, p, slog.New(slog.NewTextHandler(&l.log, nil)))
+	server, err := ops.New(ops.Options{Listen: "127.0.0.1:0"}, []ops.Token{{Secret: token}}, p, slog.New(slog.NewTextHandler(&l.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

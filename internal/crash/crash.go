@@ -13,6 +13,12 @@ import (
 // Points are the names that At is called with, in the order of an order's journey and then of a rebuild.
 var Points = []string{"reserve", "publish", "claim", "record", "ack", "begin", "close", "drain", "barrier", "count", "load"}
 
+// BackupPoints and RestorePoints are those of `sluice backup` and `sluice restore`.
+var (
+	BackupPoints  = []string{"cut", "copied", "manifest"}
+	RestorePoints = []string{"placed", "restored"}
+)
+
 var (
 	point string
 	left  atomic.Int64

@@ -233,18 +233,19 @@ func TestCheckMistakes(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
+	o := Options{Dialect: MySQL}
 	for number, want := range map[uint16]string{
 		1142: "user 'x'@'10.0.0.1' may not do what is needed; an administrator allows it with: GRANT ALL ON `shop`.* TO 'x'@'10.0.0.1'; (",
 		1040: "it has no connection left: raise its max_connections, or lower store.writers and store.readers (",
 		1234: "Error 1234: CREATE command denied to user 'x'@'10.0.0.1'",
 	} {
 		err := &mysql.MySQLError{Number: number, Message: "CREATE command denied to user 'x'@'10.0.0.1'"}
-		got := explain(fmt.Errorf("before: %w", err), "x:secret@tcp(h)/shop")
+		got := o.explain(fmt.Errorf("before: %w", err), "x:secret@tcp(h)/shop")
 		if !strings.Contains(got.Error(), want) || strings.Contains(got.Error(), "secret") || !errors.Is(got, err) {
 			t.Errorf("%d: %v", number, got)
 		}
 	}
-	if boom := errors.New("boom"); explain(boom, "x@tcp(h)/shop") != boom || explain(nil, "") != nil {
+	if boom := errors.New("boom"); o.explain(boom, "x@tcp(h)/shop") != boom || o.explain(nil, "") != nil {
 		t.Error("another error changed")
 	}
 }

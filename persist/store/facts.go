@@ -142,6 +142,18 @@ func (s *Store) Fact(ctx context.Context, name, value string) error {
 	return err
 }
 
+// Facts reads the facts of a deployment on SQLite, and the version of its tables, as Check reads: nothing is changed.
+func Facts(ctx context.Context, o Options) (facts map[string]string, tables int64, err error) {
+	s := &Store{opts: o, dialect: dialects[SQLite]}
+	sh := &shard{}
+	if sh.read, err = openReadOnly(o.Shards[0]); err != nil || sh.read == nil {
+		return nil, 0, err
+	}
+	st := &state{}
+	err = s.readState(ctx, sh, st)
+	return st.facts, st.schema, errors.Join(err, sh.close())
+}
+
 // storedFact returns the stored value of a fact: the given one if there was none.
 func (s *Store) storedFact(ctx context.Context, shard int, name, value string) (stored string, err error) {
 	err = s.update(ctx, shard, 0, func(t *tx) error {

@@ -204,7 +204,8 @@ func TestHangingEndOfATransaction(t *testing.T) {
 func TestCommitThatCameTooLate(t *testing.T) {
 	t.Parallel()
 	needMySQL(t)
-	cfg, err := sessionConfig(testOptions(t, MySQL, 1).Shards[0])
+	o := testOptions(t, MySQL, 1)
+	cfg, err := sessionConfig(o.Shards[0], &o)
 	noError(t, err)
 	connector, err := mysql.NewConnector(cfg)
 	noError(t, err)

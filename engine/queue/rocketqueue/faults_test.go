@@ -18,7 +18,7 @@ import (
 // TestFaults does to a broker of its own what happens to brokers.
 func TestFaults(t *testing.T) {
 	nameServer(t)
-	r := rocketmqtest.Start(t)
+	r := rocketmqtest.Start(t, "serverChannelMaxIdleTimeSeconds=15")
 	o := func(t *testing.T) Options {
 		o := options(t)
 		o.NameServers = []string{r.NameServer.Addr}
@@ -34,6 +34,7 @@ func TestFaults(t *testing.T) {
 		{"LogLosesItsEnd", testLogLosesItsEnd},
 		{"LogLosesItsEndUnderAConsumer", testLogLosesItsEndUnderAConsumer},
 		{"BodyDamaged", testBodyDamaged},
+		{"ConsumerFrozen", testConsumerFrozen},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, r, o(t)) })
 	}

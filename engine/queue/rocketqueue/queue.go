@@ -120,15 +120,19 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 func (q *Queue) Identity() string { return q.options.Identity() }
 
 // Publish sends one message and returns when the broker has it on its disk.
-func (q *Queue) Publish(ctx context.Context, p order.Partition, message []byte) error {
+func (q *Queue) Publish(ctx context.Context, p order.Partition, body []byte) error {
 	if err := q.begin(ctx, p); err != nil {
 		return err
 	}
-	if len(message) == 0 || len(message) > queue.MessageMax {
-		return fmt.Errorf("a message of %d bytes cannot be published: 1 to %d", len(message), queue.MessageMax)
+	if len(body) == 0 || len(body) > queue.MessageMax {
+		return fmt.Errorf("a message of %d bytes cannot be published: 1 to %d", len(body), queue.MessageMax)
 	}
 	at := q.options.place(p)
-	return q.sender.send(ctx, at.topic, q.routes.brokerOf(at.topic), at.queue, message)
+	route, err := q.routes.place(at.topic)
+	if err != nil {
+		return err
+	}
+	return q.sender.send(ctx, message{at.topic, route.broker, at.queue, body})
 }
 
 // begin is what every call on a partition looks at first.

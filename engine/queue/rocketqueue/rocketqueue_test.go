@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if queue := os.Getenv(childQueue); queue != "" {
+		consumeForEver(queue)
+	}
 	rlog.SetLogLevel("fatal") // what it says of a broker that is killed helps nobody
 	primitive.PanicHandler = func(v any) { panic(fmt.Sprint("BUG: the client panicked: ", v)) }
 	os.Exit(m.Run())

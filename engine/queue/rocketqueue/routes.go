@@ -49,11 +49,15 @@ func checkAddr(addr string) error {
 	return nil
 }
 
-// brokerOf is the name of the broker that has a topic.
-func (r *routes) brokerOf(topic string) string {
+// place is where a topic lies, as it was last heard.
+func (r *routes) place(topic string) (route, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.known[topic].broker
+	at, ok := r.known[topic]
+	if !ok {
+		return route{}, fmt.Errorf("it is not known where topic %s lies", topic)
+	}
+	return at, nil
 }
 
 // find asks where a topic lies. Where no name server answers, it is where it was.

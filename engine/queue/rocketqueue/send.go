@@ -92,8 +92,18 @@ func (r resolver) Description() string {
 	return "queue.rocketqueue.name_servers " + strings.Join(r, ", ")
 }
 
-// send publishes one message on a queue.
-func (s *sender) send(ctx context.Context, topic, broker string, number int, body []byte) error {
+// message is what is sent, and where to.
+type message struct {
+	topic, broker string
+	queue         int
+	body          []byte
+}
+
+// send publishes one message.
+func (s *sender) send(ctx context.Context, m message) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -104,24 +114,32 @@ func (s *sender) send(ctx context.Context, topic, broker string, number int, bod
 	s.mu.Lock()
 	by := s.current
 	s.mu.Unlock()
-	message := primitive.NewMessage(topic, bytes.Clone(body))
-	message.Queue = &primitive.MessageQueue{Topic: topic, BrokerName: broker, QueueId: number}
+	sent := primitive.NewMessage(m.topic, bytes.Clone(m.body))
+	sent.Queue = &primitive.MessageQueue{Topic: m.topic, BrokerName: m.broker, QueueId: m.queue}
 	done := make(chan error, 1)
 	go func() {
-		err := by.send(ctx, message)
+		err := by.send(ctx, sent)
 		<-s.slots
 		s.heard(by, err)
 		done <- err
 	}()
 	select {
 	case err := <-done:
-		if err != nil && ctx.Err() != nil {
-			return ctx.Err()
+		if over := ended(ctx); err != nil && over != nil {
+			return over
 		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// ended is the error of a context, a little earlier: the client may see its deadline before it has passed.
+func ended(ctx context.Context) error {
+	if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // send lets one send of a topic go first: several at once, of which each looks for the route, may miss it.

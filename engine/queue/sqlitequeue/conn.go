@@ -24,9 +24,11 @@ type conn struct {
 // twice the time with 16 KiB. Larger pages are faster only from 30 KB a message on, where the cost per order is small.
 const pageSize = 4096
 
+const busyTimeout = "busy_timeout=2000"
+
 // pragmas are set on every connection. Checkpoints are the keeper's.
 var pragmas = []string{
-	"busy_timeout=2000",
+	busyTimeout,
 	"synchronous=FULL",
 	"wal_autocheckpoint=0",
 	"cache_size=-16384",

@@ -330,6 +330,40 @@ func TestWALIsCut(t *testing.T) {
 	})
 }
 
+// Somebody reads for a long time, as a backup does: the WAL grows, and no publisher waits for it. Two seconds each, as
+// long as the busy timeout, would be minutes.
+func TestReaderHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	const walMax = 256 << 10
+	q := openAt(t, Options{WALMax: walMax})
+	publish(t, q, 0, 1, 100)
+	r, err := openReader(q.options.Path)
+	if err == nil {
+		err = r.exec("BEGIN")
+	}
+	if err == nil {
+		_, err = r.number("SELECT count(*) FROM message")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i := range 100 {
+		if err := q.Publish(ctx, 0, make([]byte, walMax/4)); err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+	}
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, q, 0, 2, walMax)
+	eventually(t, "the WAL is cut", func() bool {
+		info, err := os.Stat(q.options.Path + "-wal")
+		return err == nil && info.Size() <= walMax
+	})
+}
+
 func TestFactsAreKept(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "queue.db")

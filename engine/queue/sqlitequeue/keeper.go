@@ -1,6 +1,7 @@
 package sqlitequeue
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
@@ -90,11 +91,11 @@ var errCheckpoint = errors.New("checkpoint is held up by a reader")
 func (q *Queue) finishCheckpoint() error {
 	q.checkpoint.Lock()
 	defer q.checkpoint.Unlock()
-	mode := "PASSIVE"
-	if info, err := os.Stat(q.options.Path + "-wal"); err == nil && info.Size() > q.options.WALMax {
-		mode = "TRUNCATE"
+	checkpoint := q.file.emptyWAL
+	if info, err := os.Stat(q.options.Path + "-wal"); err != nil || info.Size() <= q.options.WALMax {
+		checkpoint = func() ([]driver.Value, error) { return q.file.row("PRAGMA wal_checkpoint(PASSIVE)") }
 	}
-	row, err := q.file.row("PRAGMA wal_checkpoint(" + mode + ")")
+	row, err := checkpoint()
 	if err == nil && (row[0].(int64) != 0 || row[1].(int64) != row[2].(int64)) {
 		err = errCheckpoint
 	}
@@ -106,10 +107,14 @@ func (q *Queue) finishCheckpoint() error {
 	return nil
 }
 
-// emptyWAL is the last checkpoint. write is held.
-func (q *Queue) emptyWAL() error {
-	_, err := q.file.row("PRAGMA wal_checkpoint(TRUNCATE)")
-	return err
+// emptyWAL copies everything and cuts the WAL file, unless somebody reads: a backup may read for minutes, and publishers
+// would wait for it.
+func (f *file) emptyWAL() ([]driver.Value, error) {
+	if err := f.exec("PRAGMA busy_timeout=0"); err != nil {
+		return nil, err
+	}
+	row, err := f.row("PRAGMA wal_checkpoint(TRUNCATE)")
+	return row, errors.Join(err, f.exec("PRAGMA "+busyTimeout))
 }
 
 // vacuum gives pages back to the file system when more is free than used. The file is cut by the checkpoint.

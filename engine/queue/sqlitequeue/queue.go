@@ -175,7 +175,9 @@ func (q *Queue) Close() error {
 	defer q.write.Unlock()
 	q.look.Lock()
 	defer q.look.Unlock()
-	errs := []error{q.retireAll(), q.backlog.close(), q.copier.close(), q.emptyWAL(), q.file.close()}
+	errs := []error{q.retireAll(), q.backlog.close(), q.copier.close()}
+	_, err := q.file.emptyWAL()
+	errs = append(errs, err, q.file.close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close queue %s: %w", q.options.Path, err)
 	}
