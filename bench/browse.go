@@ -67,7 +67,7 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	if err := profile(round); err != nil {
 		return nil, err
 	}
-	round.Sent = load.Counts{Sent: reqs.Len(), Answered: reqs.Len(), Accepted: int(accepted)}
+	round.Sent = v.counts()
 	round.Stored, round.Seconds = last.stored-base, last.at.Sub(began).Seconds()
 	round.Rate = float64(round.Stored) / round.Seconds
 	requests := 0

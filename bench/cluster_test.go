@@ -106,10 +106,10 @@ func TestAwaitStored(t *testing.T) {
 func TestADayInParts(t *testing.T) {
 	day := &DayLog{Tables: [][]tables.Table{{{Name: "small", Data: 9}, {Name: "orders", Rows: 2, Data: 4000, Indexes: 1000}}, {{Name: "orders", Rows: 3, Data: 6000}}}}
 	for i := range 60 {
-		day.Seconds = append(day.Seconds, DaySecond{At: float64(i + 1), Requests: float64(i), Lag: float64(i % 7), Memory: map[string]int64{"x": int64(i) << 20}})
+		day.Seconds = append(day.Seconds, DaySecond{At: float64(i + 1), Span: float64(1 + i%2), Requests: float64(i), Lag: float64(i % 7), Memory: map[string]int64{"x": int64(i) << 20}})
 	}
-	p := partOf(day.Seconds[3:6])
-	if p.At != 6 || p.Requests != 4 || p.Lag != 5 || p.Memory["x"] != 5<<20 {
+	p := partOf(day.Seconds[5:7]) // 5 and 6 requests/s for 2 seconds and 1
+	if p.At != 7 || p.Span != 3 || 3*p.Requests != 16 || p.Lag != 6 || p.Memory["x"] != 6<<20 {
 		t.Errorf("%+v", p)
 	}
 	var b strings.Builder

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sluice/bench/load"
-	"sluice/bench/tables"
 	"sluice/gateway/client"
 )
 
@@ -67,8 +66,8 @@ func (r *runner) oneDay(ctx context.Context, connections int) (*Round, error) {
 		return nil, err
 	}
 	if s.judge != nil {
-		for i, shard := range s.judge.Shards {
-			list, err := tables.Sizes(ctx, s.judge.Dialect, shard)
+		for i, shard := range shardsOf(s.judge) {
+			list, err := shard.Sizes(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("tables of shard %d: %w", i, err)
 			}
@@ -97,7 +96,7 @@ func (r *runner) live(ctx context.Context, s *server, v *visitors, round *Round)
 	w.note(round)
 	requests := 0
 	round.Steps, requests = v.report()
-	round.Sent = load.Counts{Sent: len(v.history), Answered: len(v.history), Accepted: int(accepted)}
+	round.Sent = v.counts()
 	round.Stored, round.Seconds = last.stored, last.at.Sub(began).Seconds()
 	round.Rate = float64(round.Stored) / round.Seconds
 	round.Answers, round.Answer = float64(requests)/took.Seconds(), latency(v.steps[stepPlace].times)

@@ -24,6 +24,7 @@ type DayLog struct {
 // DaySecond is what was seen at the end of a second after the first visit.
 type DaySecond struct {
 	At       float64 `json:"at_s"`
+	Span     float64 `json:"span_s"` // since the one before: about a second
 	Requests float64 `json:"requests_per_s"`
 	Stored   float64 `json:"stored_per_s"`
 	// Lag is the age of the oldest order of the last flush when it was committed, or of the oldest message that is not stored:
@@ -89,14 +90,21 @@ func (s *server) lag(ctx context.Context) (most float64) {
 	return most
 }
 
-// of is the log by the second.
+// of is the log by the second. Looks that a busy server held up follow each other closely; those are left out.
 func (l *dayLog) of(w *watch, began time.Time) *DayLog {
 	day := &DayLog{}
-	for i := 1; i < len(l.seconds); i++ {
-		from, to := l.seconds[i-1], l.seconds[i]
+	if len(l.seconds) == 0 {
+		return day
+	}
+	from := l.seconds[0]
+	for _, to := range l.seconds[1:] {
 		span := to.at.Sub(from.at).Seconds()
-		day.Seconds = append(day.Seconds, DaySecond{At: to.at.Sub(began).Seconds(), Requests: float64(to.requests-from.requests) / span,
+		if span < 0.5 {
+			continue
+		}
+		day.Seconds = append(day.Seconds, DaySecond{At: to.at.Sub(began).Seconds(), Span: span, Requests: float64(to.requests-from.requests) / span,
 			Stored: (w.storedAt(to.at) - w.storedAt(from.at)) / span, Lag: to.lag, Memory: to.memory})
+		from = to
 	}
 	return day
 }
@@ -136,13 +144,15 @@ func (d *DayLog) text(b *strings.Builder, orders int64) {
 func partOf(part []DaySecond) DaySecond {
 	sum := DaySecond{At: part[len(part)-1].At, Memory: map[string]int64{}}
 	for _, s := range part {
-		sum.Requests += s.Requests / float64(len(part))
-		sum.Stored += s.Stored / float64(len(part))
+		sum.Span += s.Span
+		sum.Requests += s.Requests * s.Span
+		sum.Stored += s.Stored * s.Span
 		sum.Lag = max(sum.Lag, s.Lag)
 		for name, n := range s.Memory {
 			sum.Memory[name] = max(sum.Memory[name], n)
 		}
 	}
+	sum.Requests, sum.Stored = sum.Requests/sum.Span, sum.Stored/sum.Span
 	return sum
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sluice/bench/audit"
 	"sluice/bench/load"
 	"sluice/bench/tables"
 	"sluice/engine/order"
@@ -201,13 +202,13 @@ func (r *runner) bareInserts(ctx context.Context, s *server, round *Round) (err 
 	if !r.o.Keep {
 		defer func() { err = errors.Join(err, place.Remove(context.WithoutCancel(ctx))) }()
 	}
-	shards := s.judge.Shards
+	shards, fresh := shardsOf(s.judge), shardsOf(place.Audit)
 	orders := make([]*tables.Orders, len(shards))
-	for i, shard := range shards {
-		if orders[i], err = tables.ReadOrders(ctx, shard); err != nil {
+	for i := range shards {
+		if orders[i], err = shards[i].Orders(ctx); err != nil {
 			return err
 		}
-		if err := orders[i].Prepare(ctx, place.Audit.Shards[i]); err != nil {
+		if err := orders[i].Prepare(ctx, &fresh[i]); err != nil {
 			return err
 		}
 	}
@@ -220,7 +221,7 @@ func (r *runner) bareInserts(ctx context.Context, s *server, round *Round) (err 
 	used, began := r.startMeter(nil), time.Now()
 	g, gctx := errgroup.WithContext(ctx)
 	for i := range orders {
-		g.Go(func() error { return orders[i].Insert(gctx, place.Audit.Shards[i], loop) })
+		g.Go(func() error { return orders[i].Insert(gctx, &fresh[i], loop) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -238,14 +239,22 @@ func (r *runner) bareInserts(ctx context.Context, s *server, round *Round) (err 
 		loop.Statement, loop.Transaction)
 	d.Bare = float64(d.BareRows) / took.Seconds()
 	round.Ceiling, round.Share = d.Bare, round.Rate/max(1, d.Bare)
-	return r.sameRows(ctx, place.Audit.Shards, round)
+	return round.sameRows(ctx, fresh)
+}
+
+// shardsOf are the shards that an audit reads.
+func shardsOf(o *audit.Options) (list []tables.Shard) {
+	for _, place := range o.Shards {
+		list = append(list, tables.Shard{Dialect: o.Dialect, Place: place, TLS: o.TLS})
+	}
+	return list
 }
 
 // sameRows fails a round whose bare loop did not insert what it was compared for.
-func (r *runner) sameRows(ctx context.Context, shards []string, round *Round) error {
+func (round *Round) sameRows(ctx context.Context, shards []tables.Shard) error {
 	rows := 0
-	for _, shard := range shards {
-		n, err := tables.Count(ctx, shard)
+	for i := range shards {
+		n, err := tables.Count(ctx, &shards[i])
 		if err != nil {
 			return err
 		}

@@ -52,10 +52,13 @@ func (r *runner) servers() []process {
 	return listeners(r.o.Deployment.Servers())
 }
 
-// stop says what was used since, per order. own is the generator's, in seconds.
+// stop says what was used since, per order. own is the generator's, in seconds; 0: it had nothing to do.
 func (m meter) stop(own float64, orders int64) []Process {
 	per := 1e6 / float64(max(1, orders))
-	list := []Process{{Name: "generator", CPU: own * per}}
+	var list []Process
+	if own > 0 {
+		list = append(list, Process{Name: "generator", CPU: own * per})
+	}
 	for _, p := range m {
 		used := (cpu(p.pid) - p.before) * per
 		if at := slices.IndexFunc(list, func(q Process) bool { return q.Name == p.name }); at >= 0 {

@@ -269,6 +269,24 @@ func (v *visitors) accepted() (n int64) {
 	return n
 }
 
+// counts are the orders by what became of them at the last; a code that says so is in the steps.
+func (v *visitors) counts() load.Counts {
+	c := load.Counts{Sent: len(v.history), Accepted: int(v.accepted())}
+	for i := range v.history {
+		switch code := v.history[i].Code; {
+		case code == 0 || code == 504:
+			c.Unknown++
+		case v.history[i].Order == 0:
+			if c.Refused == nil {
+				c.Refused = map[string]int{}
+			}
+			c.Refused[strconv.Itoa(code)]++
+		}
+	}
+	c.Answered = c.Sent - c.Unknown
+	return c
+}
+
 // report gives the steps that were made, and the number of all requests.
 func (v *visitors) report() (list []Step, requests int) {
 	for i := range v.steps {

@@ -7,6 +7,7 @@ package tables
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -19,21 +20,28 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite" of database/sql
 )
 
-// open opens the database of a shard: a file, or a data source name.
-func open(dialect, place string) (*sql.DB, error) {
-	if dialect != "mysql" {
-		path, err := filepath.Abs(place)
+// Shard is where a shard lies.
+type Shard struct {
+	Dialect string      // sqlite or mysql
+	Place   string      // path of a file, or data source name
+	TLS     *tls.Config // of the MySQL server; nil: in plain
+}
+
+// open opens it; a file can only be read.
+func (s *Shard) open() (*sql.DB, error) {
+	if s.Dialect != "mysql" {
+		path, err := filepath.Abs(s.Place)
 		if err != nil {
 			return nil, err
 		}
 		file := (&url.URL{Scheme: "file", Path: path}).String()
 		return sql.Open("sqlite", file+"?mode=ro&_pragma=query_only(1)&_pragma=busy_timeout(10000)")
 	}
-	cfg, err := mysql.ParseDSN(place)
+	cfg, err := mysql.ParseDSN(s.Place)
 	if err != nil {
 		return nil, errors.New("the data source name does not parse (user:password@tcp(host:port)/database)")
 	}
-	cfg.Timeout = 5 * time.Second
+	cfg.Timeout, cfg.TLS = 5*time.Second, s.TLS
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, err
@@ -50,20 +58,20 @@ type Table struct {
 }
 
 // Sizes are the tables of a shard, by name.
-func Sizes(ctx context.Context, dialect, place string) (list []Table, err error) {
-	db, err := open(dialect, place)
+func (s *Shard) Sizes(ctx context.Context) (list []Table, err error) {
+	db, err := s.open()
 	if err != nil {
 		return nil, err
 	}
 	defer db.Close()
-	if dialect == "mysql" {
+	if s.Dialect == "mysql" {
 		list, err = sizesMySQL(ctx, db)
 	} else {
 		list, err = scanTables(db.QueryContext(ctx, sizesSQLite))
 	}
 	for i := 0; err == nil && i < len(list); i++ {
 		t := &list[i]
-		if err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+quoted(dialect, t.Name)).Scan(&t.Rows); err != nil {
+		if err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+quoted(s.Dialect, t.Name)).Scan(&t.Rows); err != nil {
 			err = fmt.Errorf("table %s: %w", t.Name, err)
 		}
 	}

@@ -17,16 +17,16 @@ import (
 
 // Orders are the rows of the table of orders of one MySQL shard, in the order of their ids.
 type Orders struct {
-	place string
+	from  *Shard
 	bound []string // columns in which they differ
 	fixed []string // all others
 	text  []string // what those have, as literals
 	rows  [][]driver.NamedValue
 }
 
-// ReadOrders reads all orders of a shard.
-func ReadOrders(ctx context.Context, place string) (*Orders, error) {
-	db, err := open("mysql", place)
+// Orders reads all orders of a MySQL shard.
+func (s *Shard) Orders(ctx context.Context) (*Orders, error) {
+	db, err := s.open()
 	if err != nil {
 		return nil, err
 	}
@@ -57,12 +57,12 @@ func ReadOrders(ctx context.Context, place string) (*Orders, error) {
 		}
 		all = append(all, row)
 	}
-	return divide(place, columns, all), rows.Err()
+	return divide(s, columns, all), rows.Err()
 }
 
 // divide tells the columns that all rows share from the others.
-func divide(place string, columns []string, all [][]any) *Orders {
-	o := &Orders{place: place, rows: make([][]driver.NamedValue, len(all))}
+func divide(from *Shard, columns []string, all [][]any) *Orders {
+	o := &Orders{from: from, rows: make([][]driver.NamedValue, len(all))}
 	for c, name := range columns {
 		if shared(all, c) {
 			o.fixed, o.text = append(o.fixed, name), append(o.text, literal(all[0][c]))
@@ -110,14 +110,14 @@ type Loop struct {
 	Transaction int // rows of a transaction: a multiple of Statement, or fewer
 }
 
-// Prepare makes the table of orders in the empty database of place, on the same server, as it is in the one that was read.
-func (o *Orders) Prepare(ctx context.Context, place string) error {
-	from, err := mysql.ParseDSN(o.place)
-	to, bad := mysql.ParseDSN(place)
+// Prepare makes the table of orders in an empty database on the same server as it is in the one that was read.
+func (o *Orders) Prepare(ctx context.Context, in *Shard) error {
+	from, err := mysql.ParseDSN(o.from.Place)
+	to, bad := mysql.ParseDSN(in.Place)
 	if err := errors.Join(err, bad); err != nil {
 		return errors.New("the data source name does not parse (user:password@tcp(host:port)/database)")
 	}
-	db, err := open("mysql", place)
+	db, err := in.open()
 	if err != nil {
 		return err
 	}
@@ -126,10 +126,10 @@ func (o *Orders) Prepare(ctx context.Context, place string) error {
 	return err
 }
 
-// Insert inserts the orders into the database of place, which was prepared: each connection takes what makes a transaction,
-// and then the next, until none is left.
-func (o *Orders) Insert(ctx context.Context, place string, l Loop) error {
-	db, err := open("mysql", place)
+// Insert inserts the orders into a database that was prepared: each connection takes what makes a transaction, and then the
+// next, until none is left.
+func (o *Orders) Insert(ctx context.Context, in *Shard, l Loop) error {
+	db, err := in.open()
 	if err != nil {
 		return err
 	}
@@ -225,9 +225,9 @@ func (o *Orders) statement(rows int) string {
 		row + strings.Repeat(","+row, rows-1)
 }
 
-// Count is the number of orders in the database of place.
-func Count(ctx context.Context, place string) (n int, err error) {
-	db, err := open("mysql", place)
+// Count is the number of orders in a shard.
+func Count(ctx context.Context, in *Shard) (n int, err error) {
+	db, err := in.open()
 	if err != nil {
 		return 0, err
 	}

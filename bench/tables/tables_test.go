@@ -51,10 +51,7 @@ func places(t *testing.T) (list [2]string) {
 
 func execAll(t *testing.T, dialect, place string, statements ...string) {
 	t.Helper()
-	db, err := open(dialect, place)
-	if dialect == "sqlite" {
-		db, err = sql.Open("sqlite", place) // to write
-	}
+	db, err := sql.Open(dialect, place)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,23 +78,24 @@ func manyRows(n int) string {
 func TestInsert(t *testing.T) {
 	at := places(t)
 	execAll(t, "mysql", at[0], table, manyRows(257))
-	o, err := ReadOrders(t.Context(), at[0])
+	from, to := &Shard{Dialect: "mysql", Place: at[0]}, &Shard{Dialect: "mysql", Place: at[1]}
+	o, err := from.Orders(t.Context())
 	if err != nil || o.Len() != 257 {
 		t.Fatal(o, err)
 	}
 	if diff := cmp.Diff([]string{"shop_id", "unpaid"}, o.fixed); diff != "" {
 		t.Error(diff)
 	}
-	if err := o.Prepare(t.Context(), at[1]); err != nil {
+	if err := o.Prepare(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Insert(t.Context(), at[1], Loop{Connections: 3, Statement: 10, Transaction: 35}); err != nil {
+	if err := o.Insert(t.Context(), to, Loop{Connections: 3, Statement: 10, Transaction: 35}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Count(t.Context(), at[1]); n != 257 || err != nil {
+	if n, err := Count(t.Context(), to); n != 257 || err != nil {
 		t.Errorf("%d rows, %v", n, err)
 	}
-	again, err := ReadOrders(t.Context(), at[1])
+	again, err := to.Orders(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +103,7 @@ func TestInsert(t *testing.T) {
 		t.Errorf("other rows: %s, %v", diff, again.text)
 	}
 	// It is the same table, with its indexes: a row that was there is refused.
-	if err := o.Insert(t.Context(), at[1], Loop{Connections: 1, Statement: 10, Transaction: 10}); err == nil {
+	if err := o.Insert(t.Context(), to, Loop{Connections: 1, Statement: 10, Transaction: 10}); err == nil {
 		t.Error("the same rows were inserted twice")
 	}
 }
@@ -113,7 +111,7 @@ func TestInsert(t *testing.T) {
 func TestSizes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "shard.db")
 	execAll(t, "sqlite", file, table, "CREATE TABLE other (n INT)", manyRows(2000))
-	list, err := Sizes(t.Context(), "sqlite", file)
+	list, err := (&Shard{Dialect: "sqlite", Place: file}).Sizes(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,18 +136,18 @@ func TestSizes(t *testing.T) {
 	}
 	at := places(t)
 	execAll(t, "mysql", at[0], table, "CREATE TABLE other (n INT)", manyRows(2000))
-	if list, err = Sizes(t.Context(), "mysql", at[0]); err != nil {
+	if list, err = (&Shard{Dialect: "mysql", Place: at[0]}).Sizes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	check()
 }
 
 func TestStatement(t *testing.T) {
-	o := divide("", []string{"id", "kind", "note"}, [][]any{{int64(1), []byte("flash"), nil}, {int64(2), []byte("flash"), nil}})
+	o := divide(nil, []string{"id", "kind", "note"}, [][]any{{int64(1), []byte("flash"), nil}, {int64(2), []byte("flash"), nil}})
 	if got, want := o.statement(2), "INSERT INTO orders (id,kind,note) VALUES (?,X'666c617368',NULL),(?,X'666c617368',NULL)"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	o = divide("", []string{"id", "note"}, [][]any{{int64(1), []byte("a")}, {int64(2), nil}})
+	o = divide(nil, []string{"id", "note"}, [][]any{{int64(1), []byte("a")}, {int64(2), nil}})
 	if got, want := o.statement(1), "INSERT INTO orders (id,note) VALUES (?,?)"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
