@@ -112,7 +112,7 @@ func TestPlantedViolations(t *testing.T) {
 			w.exec(0, `UPDATE order_event SET data = '{"count":2}' WHERE type = 'recorded' AND order_id = ?`, w.live)
 		}, []string{RuleState}},
 		{"events of an order that is not stored", func(w *world) {
-			w.exec(0, "INSERT INTO order_event VALUES (4, 1, 1, 'paid', '', NULL, NULL)")
+			w.exec(0, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (4, 1, 1, 'paid', '', NULL, NULL)")
 		}, []string{RuleState}},
 		{"events numbered with a gap", func(w *world) {
 			w.exec(0, "UPDATE order_event SET n = 2 WHERE type = 'cancelled'")
@@ -202,7 +202,7 @@ func TestPlantedViolations(t *testing.T) {
 func TestSecondClaim(t *testing.T) {
 	w := newWorld(t)
 	data := fmt.Sprintf(`{"batch_id":77,"user_id":%d,"lines":[{"Offer":7,"Quantity":1}]}`, w.alice[0])
-	w.exec(0, "INSERT INTO order_event VALUES (?, 1, 1, 'second_claim', '', ?, 1)", w.live, data)
+	w.exec(0, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (?, 1, 1, 'second_claim', '', ?, 1)", w.live, data)
 	w.exec(1, "UPDATE offer_stock SET sold = sold + 1 WHERE offer_id = 7")
 	w.partition(1)["left"] = map[string]int{"7": 6, "8": 6}
 	if report := w.audit(); !report.Passed() {

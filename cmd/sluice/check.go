@@ -100,7 +100,9 @@ func checkConfig(c *configs.Config, d *drivers) (*vault, error) {
 func checkLive(ctx context.Context, c *configs.Config, d *drivers, v *vault) []finding {
 	list := []finding{checkServer(ctx, c, v.now()), checkDisk(c)}
 	list = append(list, checkStore(ctx, c, d, v)...)
-	list = append(list, d.checkStock(ctx, c, v)...)
+	if role(c.Role).sells() {
+		list = append(list, d.checkStock(ctx, c, v)...)
+	}
 	return append(list, d.checkQueue(ctx, c)...)
 }
 

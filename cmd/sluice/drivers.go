@@ -23,6 +23,7 @@ import (
 	"sluice/internal/leader"
 	"sluice/internal/leader/redisleader"
 	"sluice/internal/tlsfile"
+	"sluice/lifecycle/feed"
 	"sluice/persist/store"
 )
 
@@ -68,7 +69,7 @@ func (d *drivers) validate(c *configs.Config) error {
 	}
 	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
 		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
-	return errors.Join(append(errs, validateStore(c))...)
+	return errors.Join(append(errs, validateStore(c), d.validateRole(c))...)
 }
 
 func validateStore(c *configs.Config) error {
@@ -325,6 +326,11 @@ func (d *drivers) openLeader(c *configs.Config, v *vault) leader.Leader {
 	o.MaxRetries, o.DialerRetries, o.DialTimeout, o.ContextTimeoutEnabled = -1, 1, d.redisstock.DialTimeout, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redisleader.New(redis.NewUniversalClient(o), d.redisstock.Name)
+}
+
+// openPublisher gives what carries the feed of events to its readers; nil where the event table is the feed.
+func (d *drivers) openPublisher(context.Context, *configs.Config) (feed.Publisher, error) {
+	return nil, nil
 }
 
 func within(dir, path string) string {

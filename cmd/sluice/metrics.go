@@ -36,7 +36,11 @@ func (s *Server) metrics(w io.Writer) {
 	m.gauge("sluice_ready", flag(len(s.missing()) == 0))
 	present := s.present()
 	if e := s.running(); e != nil {
-		m.partitions(e.Ready(), present)
+		m.partitions(e.Ready())
+	}
+	ps := s.config.Engine.Partitions
+	for _, p := range slices.Sorted(maps.Keys(present.Backlog)) {
+		m.gauge(fmt.Sprintf("sluice_partition_backlog_messages{kind=%q,partition=\"%d\"}", ps.Kind(p), p), float64(present.Backlog[p]))
 	}
 	m.present(present)
 	for _, stage := range slices.Sorted(maps.Keys(stages)) {
@@ -88,7 +92,7 @@ func (m *exposition) promised(stages map[string]any) {
 }
 
 // partitions writes the state of every partition of this process.
-func (m *exposition) partitions(list []engine.PartitionState, now *Present) {
+func (m *exposition) partitions(list []engine.PartitionState) {
 	lag := map[string]time.Duration{}
 	for i := range list {
 		kind := list[i].Kind.String()
@@ -107,12 +111,6 @@ func (m *exposition) partitions(list []engine.PartitionState, now *Present) {
 	each("waiting", func(p *engine.PartitionState) float64 { return float64(p.Waiting) })
 	each("queue_age_seconds", func(p *engine.PartitionState) float64 { return p.QueueAge.Seconds() })
 	each("epoch", func(p *engine.PartitionState) float64 { return float64(p.Epoch) })
-	for i := range list {
-		p := &list[i]
-		if n, ok := now.Backlog[p.Partition]; ok {
-			m.gauge(fmt.Sprintf("sluice_partition_backlog_messages{kind=%q,partition=\"%d\"}", p.Kind, p.Partition), float64(n))
-		}
-	}
 }
 
 // present writes what waits for a person or for room. What could not be read is left out.

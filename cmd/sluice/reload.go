@@ -147,10 +147,19 @@ func (r *reloader) config() (*configs.Config, ReloadState) {
 	return r.current, r.state
 }
 
-// tune hands the stages their hot settings.
+// tune hands the stages their hot settings. Those of stages that are other processes' are theirs to take.
 func (s *Server) tune(c *configs.Config) error {
-	return errors.Join(s.engine.Tune(c.Engine.Tuning), s.persist.Tune(c.Persist.Tuning), s.lifecycle.Tune(c.Lifecycle.Tuning),
-		s.gateway.Tune(c.Gateway.Tuning))
+	var errs []error
+	if s.role().sells() {
+		errs = append(errs, s.engine.Tune(c.Engine.Tuning), s.gateway.Tune(c.Gateway.Tuning))
+	}
+	if s.role().stores() {
+		errs = append(errs, s.persist.Tune(c.Persist.Tuning))
+	}
+	if s.lifecycle != nil {
+		errs = append(errs, s.lifecycle.Tune(c.Lifecycle.Tuning))
+	}
+	return errors.Join(errs...)
 }
 
 const (

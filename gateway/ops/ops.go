@@ -48,13 +48,14 @@ func (o *Options) Validate() error {
 	return o.TLS.Validate("ops.tls")
 }
 
-// Program is the process as the listener sees it. All functions are called from many goroutines at once. Functions that
-// are nil answer 404: this role does not have them.
+// Program is the process as the listener sees it. All functions are called from many goroutines at once. Those that are nil
+// answer 404: another role has them.
 type Program struct {
 	Offers    Offers    // edits
 	Catalogue Catalogue // what this process sells; nil without an engine
 	Parked    Parked
 	Letters   Letters
+	Feed      Feed
 	Order     func(ctx context.Context, id order.ID) (*order.Order, error) // nil if it is not stored
 	Stats     func() any
 	Stock     func(ctx context.Context) ([]Stock, error)
@@ -64,6 +65,7 @@ type Program struct {
 	Metrics   func(w io.Writer)
 	Live      func() any      // what the console shows; called once a second for each who watches
 	Missing   func() []string // what this process still waits for, in words; empty when it is ready
+	Lacking   *Problem        // what calls of the functions that are nil are answered; nil: that they are not here
 }
 
 // Offers edits offers in the store. *store.Store is one.
@@ -179,6 +181,7 @@ func (s *Server) table() []route {
 		has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer),
 		has("GET /ops/offers", p.Catalogue != nil, s.listOffers, "kind", "shop_id", "limit", "cursor"),
 		has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer),
+		has("GET /ops/feed", p.Feed != nil, s.readFeed, "shard", "after", "limit"),
 		has("GET /ops/orders/{id}", p.Order != nil, s.getOrder),
 		has("GET /ops/parked", p.Parked != nil, s.listParked, "shard", "poison", "limit", "cursor"),
 		has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked),
@@ -203,7 +206,9 @@ func (s *Server) routes() http.Handler {
 	open.Handle("/", s.authenticated(closed))
 	for _, r := range s.table() {
 		switch {
+		case !r.handed && s.program.Lacking == nil:
 		case !r.handed:
+			closed.HandleFunc(r.pattern, func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, s.program.Lacking) })
 		case r.open:
 			open.HandleFunc(r.pattern, r.serve)
 		default:

@@ -66,35 +66,8 @@ func showParked(o *store.ParkedOrder, whole bool) *ParkedOrder {
 		return p
 	}
 	p.Shop, p.Group, p.Key = order.ID(r.Shop).String(), r.Group, r.Key
-	p.Items, p.Amount, p.Currency, p.Details = showItems(r.Items), r.Amount(), r.Currency, masked(r.Details)
+	p.Items, p.Amount, p.Currency, p.Details = showItems(r.Items), r.Amount(), r.Currency, order.MaskDetails(r.Details)
 	return p
-}
-
-// masked is an order's details without what is personal; nil if there are none or they do not read.
-func masked(details []byte) json.RawMessage {
-	var d order.Details
-	if details == nil || json.Unmarshal(details, &d) != nil {
-		return nil
-	}
-	hide := func(texts ...*string) {
-		for _, text := range texts {
-			if *text != "" {
-				*text = "***"
-			}
-		}
-	}
-	hide(&d.Note)
-	if a := d.Address; a != nil {
-		hide(&a.Name, &a.Phone, &a.Line, &a.Postcode)
-	}
-	if i := d.Invoice; i != nil {
-		hide(&i.Title, &i.TaxID)
-	}
-	b, err := json.Marshal(&d)
-	if err != nil {
-		panic("BUG: details do not encode: " + err.Error())
-	}
-	return b
 }
 
 func (s *Server) listParked(r *http.Request) (int, any, error) {
@@ -185,7 +158,7 @@ func (s *Server) resolve(r *http.Request, how func(context.Context, store.Parked
 	shown := Resolved{Verdict: out.Verdict}
 	if out.Order != nil {
 		shown.Order = showOrder(out.Order)
-		shown.Order.Details = masked(out.Order.Details)
+		shown.Order.Details = order.MaskDetails(out.Order.Details)
 	}
 	return http.StatusOK, &shown, nil
 }

@@ -28,7 +28,7 @@ const childQueue = "ROCKETQUEUE_TEST_CHILD"
 func consumeForEver(queue string) {
 	server, name, _ := strings.Cut(queue, " ")
 	ctx := context.Background()
-	q, err := Open(ctx, Options{NameServers: []string{server}, Name: name, Partitions: partitions, Letters: (*store.Letters)(nil)}) // it buries nothing
+	q, err := Open(ctx, Options{NameServers: []string{server}, Name: name, MemoryMax: 8 << 20, Partitions: partitions, Letters: (*store.Letters)(nil)}) // it buries nothing
 	if err != nil {
 		panic(err)
 	}

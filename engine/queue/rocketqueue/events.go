@@ -34,7 +34,7 @@ func (e *Events) Publish(ctx context.Context, shard int, bodies [][]byte) error 
 		err = errors.New("there is no such shard")
 	}
 	for i := 0; i < len(bodies) && err == nil; i++ {
-		err = e.q.sender.send(ctx, message{topic: topic, broker: at.broker, queue: shard % at.queues, body: bodies[i]})
+		_, err = e.q.sender.send(ctx, message{topic: topic, broker: at.broker, queue: shard % at.queues, body: bodies[i]})
 	}
 	if err != nil {
 		return fmt.Errorf("publish events of shard %d: %w", shard, err)
