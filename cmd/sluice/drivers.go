@@ -146,8 +146,13 @@ func shardPlaces(c *configs.Config, secrets *configs.Secrets) ([]string, error) 
 	return places, nil
 }
 
-// queueFile is the file of the embedded queue.
-func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir, d.sqlitequeue.Path) }
+// queueFile is the file of the embedded queue; empty for another one.
+func (d *drivers) queueFile(c *configs.Config) string {
+	if c.Queue.Driver != "sqlitequeue" {
+		return ""
+	}
+	return within(c.DataDir, d.sqlitequeue.Path)
+}
 
 // queueIdentity is the identity of the queue that is configured, without making one: empty if it is yet to be made.
 func (d *drivers) queueIdentity(c *configs.Config) (string, error) {

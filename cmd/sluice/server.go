@@ -176,7 +176,9 @@ func (s *Server) openSecrets(context.Context) (err error) {
 		return err
 	}
 	s.vault.log, s.vault.trust, s.secrets = s.log, s.trust, s.vault.now()
-	s.log.Info("secrets", "from", s.secrets.Sources())
+	if from := s.secrets.Sources(); len(from) > 0 {
+		s.log.Info("secrets", "from", from)
+	}
 	for _, text := range s.vault.warnings(s.drivers) {
 		s.log.Warn("secrets", "warning", text)
 	}
