@@ -127,37 +127,50 @@ func (v *visitors) shopper(i int, intended time.Time) {
 	}
 }
 
-// expiryWait is how much longer than planned the last order may live.
-const expiryWait = 2 * time.Minute
+// expiryStands is how much longer than planned nothing may expire until it is taken to be over.
+const expiryStands = time.Minute
 
 // expired waits until all orders that were not cancelled have expired: while units come back there is nothing to audit. A
 // round in which some do not is left to the audit.
 func (s *server) expired(ctx context.Context, v *visitors, o *Options, round *Round) error {
 	day := round.Day
-	for begun := time.Now(); ; {
-		day.Cancelled, day.Expired = 0, 0
-		for _, c := range s.asked() {
-			text, err := c.metrics(ctx)
-			if err != nil {
-				return err
-			}
-			for name, to := range map[string]*int64{"sluice_lifecycle_cancelled_total": &day.Cancelled, "sluice_lifecycle_expired_total": &day.Expired} {
-				if _, err := eachMetric(text, name, func(v float64) { *to += int64(v) }); err != nil {
-					return err
-				}
-			}
+	for moved := time.Now(); ; {
+		cancelled, expired, err := s.ended(ctx)
+		if err != nil {
+			return err
 		}
-		if day.Cancelled+day.Expired >= v.accepted() {
+		if cancelled+expired > day.Cancelled+day.Expired {
+			moved = time.Now()
+		}
+		day.Cancelled, day.Expired = cancelled, expired
+		if cancelled+expired >= v.accepted() {
 			return nil
 		}
-		if time.Since(begun) > o.Unpaid+expiryWait {
-			round.Notes = append(round.Notes, fmt.Sprintf("%d orders were cancelled and %d have expired, of %d", day.Cancelled, day.Expired, v.accepted()))
+		if time.Since(moved) > o.Unpaid+expiryStands {
+			round.Notes = append(round.Notes, fmt.Sprintf("%d orders were cancelled and %d have expired, of %d", cancelled, expired, v.accepted()))
 			return nil
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}
+}
+
+// ended are the orders that were cancelled, and those that have expired, by what the processes count.
+func (s *server) ended(ctx context.Context) (cancelled, expired int64, err error) {
+	for _, c := range s.asked() {
+		text, err := c.metrics(ctx)
+		if err == nil {
+			_, err = eachMetric(text, "sluice_lifecycle_cancelled_total", func(v float64) { cancelled += int64(v) })
+		}
+		if err == nil {
+			_, err = eachMetric(text, "sluice_lifecycle_expired_total", func(v float64) { expired += int64(v) })
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return cancelled, expired, nil
 }
 
 // asked are the ops listeners of all processes.
