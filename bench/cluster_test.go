@@ -158,13 +158,18 @@ func TestDay(t *testing.T) {
 	o.Rate, o.Unpaid = 500, time.Second
 	report := runBench(t, o)
 	round := report.Cases[0].Rounds[0]
-	if !report.Passed() || round.Stored != 2000 || round.Day.Cancelled != 500 || round.Day.Expired != 1500 || len(round.Day.Seconds) == 0 {
+	if !report.Passed() || round.Stored != 2000 || round.Day.Cancelled+round.Day.Expired != 2000 || len(round.Day.Seconds) == 0 {
 		t.Fatalf("%+v", round)
 	}
-	for i, want := range []int64{2000, 2000, 2000, 2000, 500} { // order, wait, read, list, cancel
+	for i, want := range []int64{2000, 2000, 2000, 2000} { // order, wait, read, list
 		if s := round.Steps[i]; s.Errors != 0 || s.Answer.Count < want {
 			t.Errorf("%+v", s)
 		}
+	}
+	// On a busy machine an order may have expired before its buyer comes to cancel it.
+	cancel := round.Steps[4]
+	if late := int64(cancel.Codes["not_cancellable"]); int64(cancel.Errors) != late || cancel.Answer.Count != 500 || round.Day.Cancelled != 500-late {
+		t.Errorf("%d cancelled: %+v", round.Day.Cancelled, cancel)
 	}
 	rows := int64(0)
 	for _, list := range round.Day.Tables {
