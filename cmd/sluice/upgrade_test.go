@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
+	crypto "crypto/rand"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,7 +38,7 @@ func TestUpgrade(t *testing.T) {
 		old = releaseAt(t, commit)
 	}
 	f.programs = map[string]string{"old": old, "new": next, "newest": next, "dying": next}
-	f.run("old gateway", "old persist", "old lifecycle")
+	f.run("old persist", "old lifecycle", "old gateway")
 	f.fill()
 	f.mingle()
 	for range f.rounds {
@@ -93,12 +95,36 @@ func (f *fleet) comeTooEarly() {
 // takeBackWriters: gateways of the old release come again, and publish from the outbox what one that wrote version 2 has
 // left that was killed. Only then do persists of the old release come.
 func (f *fleet) takeBackWriters() {
-	f.run("old gateway", "dying gateway")
+	f.run("old gateway")
 	f.end("newest gateway", syscall.SIGTERM)
-	f.await("a gateway to die with a batch that is not in the queue", func() bool { return f.dead("dying gateway") })
+	f.run("dying gateway")
+	left := f.dieWithBatch("dying gateway")
 	f.await("the old gateway to publish it", func() bool { return f.stat("old gateway", "engine", "relayed") > 0 })
+	if !left.step() || left.wish != nil { // the same key again
+		f.t.Error("the buyer's repeat has found no order")
+	}
 	f.step("version 1 alone is written again", nil, nil)
 	f.step("the old release is back", []string{"old persist", "old lifecycle"}, []string{"new persist", "new lifecycle"})
+}
+
+// dieWithBatch lets somebody order at a gateway that dies between a reserve and its publish, and returns that buyer at
+// another gateway.
+func (f *fleet) dieWithBatch(name string) *visit {
+	f.t.Helper()
+	s := f.members[name].shop
+	b := &buyer{user: crowdBuyers + 1, rand: rand.New(rand.NewPCG(0, 0))}
+	v := &visit{f.crowd, s, http.DefaultClient, b, s.token(b.user)}
+	for range 100 {
+		f.lone++
+		b.wish = &purchase{key: fmt.Sprint("lone-", f.lone), body: line(f.goods[1][0], 1), offer: f.goods[1][0], units: 1}
+		if !v.step() {
+			_ = f.gone(name).cmd.Wait()
+			v.shop = f.at()
+			return v
+		}
+	}
+	f.t.Fatalf("the %s does not die", name)
+	return nil
 }
 
 // fleet is a deployment of several processes of several releases, and its buyers.
@@ -110,7 +136,9 @@ type fleet struct {
 	rounds     int
 	careful    bool // an audit after every step
 	partitions order.Partitions
+	began      time.Time
 	stop       func() // of the crowd
+	lone       int    // orders of the buyer at gateways that die
 
 	turn atomic.Uint64 // of the gateways
 
@@ -123,7 +151,7 @@ func newFleet(t *testing.T) *fleet {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	const keen = 0
-	f := &fleet{crowd: newCrowd(t, seed, keen), dir: t.TempDir(), rounds: 1, members: map[string]*process{},
+	f := &fleet{crowd: newCrowd(t, seed, keen), dir: t.TempDir(), rounds: 1, members: map[string]*process{}, began: time.Now(),
 		partitions: order.Partitions{Normal: 1, Flash: 3}}
 	if n, err := strconv.Atoi(os.Getenv("SLUICE_SOAK")); err == nil {
 		f.rounds, f.careful = n, true
@@ -133,7 +161,7 @@ func newFleet(t *testing.T) *fleet {
 	f.set = append(append(onRocketMQ(t, name), append(stock, shards...)...), "engine.deadline=5s", longLife,
 		fmt.Sprint("engine.partitions.normal=", f.partitions.Normal), fmt.Sprint("engine.partitions.flash=", f.partitions.Flash))
 	for _, secret := range []string{"SLUICE_JWT_SECRET", "SLUICE_OPS_TOKEN", "SLUICE_SERVICE_TOKEN"} {
-		f.env = append(f.env, secret+"="+rand.Text()+rand.Text())
+		f.env = append(f.env, secret+"="+crypto.Text()+crypto.Text())
 	}
 	return f
 }
@@ -165,7 +193,7 @@ func (f *fleet) run(names ...string) {
 		p.cmd.Env = append(p.cmd.Env, f.env...)
 		switch release {
 		case "dying":
-			p.cmd.Env = append(p.cmd.Env, "SLUICE_CRASH_POINT=reserve:50")
+			p.cmd.Env = append(p.cmd.Env, "SLUICE_CRASH_POINT=reserve:5")
 			fallthrough
 		case "newest":
 			p.cmd.Env = append(p.cmd.Env, "SLUICE_TEST_WRITES=2")
@@ -226,18 +254,6 @@ func (f *fleet) gone(name string) *process {
 	return p
 }
 
-// dead tells whether a member has died by itself, and takes it out.
-func (f *fleet) dead(name string) bool {
-	f.mu.Lock()
-	p := f.members[name]
-	f.mu.Unlock()
-	if _, err := p.try("GET", p.ops+"/healthz", "", ""); err == nil {
-		return false
-	}
-	_ = f.gone(name).cmd.Wait()
-	return true
-}
-
 // step has members come and go, under load, and waits until every offer is sold and stored again.
 func (f *fleet) step(what string, come, leave []string) {
 	f.t.Helper()
@@ -252,7 +268,7 @@ func (f *fleet) step(what string, come, leave []string) {
 	}
 	since := time.Now()
 	f.await("orders to be stored after "+what, func() bool { return f.storedSince(since) })
-	f.t.Logf("%s: %v", what, time.Since(began).Round(time.Millisecond))
+	f.t.Logf("%s: %v, %v since the start", what, time.Since(began).Round(time.Millisecond), time.Since(f.began).Round(time.Second))
 	if f.careful {
 		f.stop()
 		f.judge(f.at(), what)
@@ -273,13 +289,13 @@ func (f *fleet) storedSince(since time.Time) bool {
 	return !slices.ContainsFunc(f.goods, func(cart []string) bool { return !stored[cart[0]] })
 }
 
-// at is a gateway that runs.
+// at is a gateway that runs, and is not to die.
 func (f *fleet) at() *shop {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var gateways []*shop
 	for name, p := range f.members {
-		if strings.HasSuffix(name, " gateway") {
+		if strings.HasSuffix(name, " gateway") && name != "dying gateway" {
 			gateways = append(gateways, p.shop)
 		}
 	}
