@@ -1,14 +1,17 @@
 # Everything a person does here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: run test build lint fuzz bench mutations soak help
+.PHONY: run cluster test build lint fuzz bench mutations soak help
 
-# Where `make run` keeps its orders.
+# Where `make run` keeps its orders; below it `make cluster`.
 DATA ?= ./data
 # The commit that reports name, marked if the tree has changes.
 REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo +changes)
 
 run: build ## serve the embedded default with demo offers; prints the console, a token and lines to paste
 	./bin/sluice serve -c configs/embedded.yaml --set data_dir=$(DATA) --demo $(ARGS)
+
+cluster: build ## as root on Debian: Redis, RocketMQ, MariaDB shards, two gateways, two persisters and a lifecycle on this machine
+	deploy/local/cluster $(DATA)/cluster $(ARGS)
 
 test: ## every test, on real servers that it starts itself
 	.ci/test

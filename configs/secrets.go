@@ -79,12 +79,12 @@ func (s *Secrets) Changed(next *Secrets) (keys []string) {
 	return keys
 }
 
-// Sources says where each secret comes from, and which of them cannot change before a restart.
+// Sources says where each secret that was given comes from, and which of them cannot change before a restart.
 func (s *Secrets) Sources() (list []string) {
 	for _, secret := range (&Config{}).secrets() {
-		switch from := s.from[secret.key]; from {
-		case "":
-		case secret.variable:
+		switch from := s.from[secret.key]; {
+		case from == "" || strings.HasSuffix(from, ": "+secret.key): // or in secrets.yaml
+		case from == secret.variable:
 			list = append(list, secret.key+" from "+from+", fixed until a restart")
 		default:
 			list = append(list, secret.key+" from "+from)

@@ -55,6 +55,8 @@ func (l quietLogger) Printf(format string, args ...any) { l.log.Debug(fmt.Sprint
 // serveUnreadable answers a request that could not be read. The connection is closed afterwards.
 func (g *Gateway) serveUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	conn := ctx.Conn()
+	// The deadline for writing that is in force is that of the answer before, or of the handshake: it may be over.
+	_ = conn.SetWriteDeadline(time.Now().Add(g.opts.WriteTimeout))
 	if c, ok := conn.(*tls.Conn); ok {
 		conn = c.NetConn()
 	}

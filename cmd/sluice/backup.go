@@ -15,7 +15,7 @@ import (
 
 	"sluice/configs"
 	"sluice/internal/crash"
-	"sluice/internal/sqlitecut"
+	"sluice/internal/sqlitecopy"
 	"sluice/persist/store"
 )
 
@@ -57,8 +57,8 @@ type backup struct {
 // unfinished is what a backup is called until it is whole.
 const unfinished = ".unfinished"
 
-// cutWait is how long a backup tries to get all files at one moment.
-const cutWait = time.Minute
+// momentWait is how long a backup tries to get all files at one moment.
+const momentWait = time.Minute
 
 func (b *backup) run(ctx context.Context) (err error) {
 	files, err := backupFiles(b.config, b.drivers)
@@ -139,10 +139,10 @@ func (b *backup) check(files []backupFile) error {
 	return nil
 }
 
-// copy takes the cut and copies it. The queue comes first: it is small, and its publishers should have their write-ahead
+// copy takes a moment of all files and copies it. The queue comes first: it is small, and its publishers should have their write-ahead
 // log back soon.
 func (b *backup) copy(ctx context.Context, files []backupFile, work string) (*manifest, error) {
-	var cut []backupFile
+	var held []backupFile
 	var paths []string
 	m := &manifest{Format: manifestFormat, Program: version + " " + commit()}
 	for _, f := range files {
@@ -155,21 +155,21 @@ func (b *backup) copy(ctx context.Context, files []backupFile, work string) (*ma
 			m.Files = append(m.Files, f)
 			continue
 		}
-		cut, paths = append(cut, f), append(paths, f.path)
+		held, paths = append(held, f), append(paths, f.path)
 	}
-	wait, cancel := context.WithTimeout(ctx, cutWait)
+	wait, cancel := context.WithTimeout(ctx, momentWait)
 	defer cancel()
-	c, err := sqlitecut.Take(wait, paths)
+	c, err := sqlitecopy.Take(wait, paths)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = c.Close() }() // what was not copied is not part of a backup
-	crash.At("cut")
-	fmt.Fprintf(b.out, "cut at %s: writers stood still for %v at most\n", c.At.UTC().Format(time.RFC3339Nano), c.Still.Round(10*time.Microsecond))
+	crash.At("begun")
+	fmt.Fprintf(b.out, "as of %s: writers stood still for %v at most\n", c.At.UTC().Format(time.RFC3339Nano), c.Still.Round(10*time.Microsecond))
 	m.At, b.began = c.At.UTC(), time.Now()
-	for i := len(cut) - 1; i >= 0; i-- {
+	for i := len(held) - 1; i >= 0; i-- {
 		before := b.copied
-		err := c.Copy(i, filepath.Join(work, cut[i].Name), func(done int64) error {
+		err := c.Copy(i, filepath.Join(work, held[i].Name), func(done int64) error {
 			b.copied = before + done
 			return b.look(ctx)
 		})
@@ -177,7 +177,7 @@ func (b *backup) copy(ctx context.Context, files []backupFile, work string) (*ma
 			return nil, err
 		}
 		crash.At("copied")
-		m.Files = append(m.Files, cut[i])
+		m.Files = append(m.Files, held[i])
 	}
 	return m, m.describe(ctx, b.config, b.drivers, work)
 }
@@ -212,6 +212,9 @@ func backupFiles(c *configs.Config, d *drivers) ([]backupFile, error) {
 	if c.Store.Dialect != store.SQLite {
 		return nil, errors.New("the shards are on MySQL: back them up with its tools, all of them at one moment; " +
 			"docs/operations.md, \"Backup and restore\", says how")
+	}
+	if c.Queue.Driver != "sqlitequeue" {
+		return nil, fmt.Errorf("the queue is %s, not a file that could be copied with the shards: docs/operations.md, \"Backup and restore\", says how", c.Queue.Driver)
 	}
 	var files []backupFile
 	places, err := shardPlaces(c, nil)

@@ -29,7 +29,7 @@ const shortLife = "persist.unpaid=2s"
 // out from then on was never given out before.
 func TestBackup(t *testing.T) {
 	t.Parallel()
-	b := newBackedUp(t)
+	b := newBackedUp(t, shortLife)
 	rounds := 3
 	if testing.Short() {
 		rounds = 1
@@ -63,9 +63,9 @@ type backedUp struct {
 	ids  map[order.ID]bool
 }
 
-func newBackedUp(t *testing.T) *backedUp {
+func newBackedUp(t *testing.T, set ...string) *backedUp {
 	c := newCrowd(t, uint64(time.Now().UnixNano()), 5)
-	b := &backedUp{crowd: c, process: spawn(t, filepath.Join(t.TempDir(), "data"), "--set", shortLife), t: t}
+	b := &backedUp{crowd: c, process: spawnWith(t, filepath.Join(t.TempDir(), "data"), set), t: t}
 	c.goods = [][]string{{b.offer("normal", 1_000_000, 0), b.offer("normal", 1_000_000, 0)}}
 	c.scarce = b.offer("flash", 2000, 50)
 	var over atomic.Bool
@@ -81,6 +81,26 @@ func newBackedUp(t *testing.T) *backedUp {
 	b.stop = sync.OnceFunc(func() { over.Store(true); buyers.Wait() })
 	t.Cleanup(b.stop)
 	return b
+}
+
+// spawnWith is spawn for settings that the auditor needs, too.
+func spawnWith(t *testing.T, dir string, set []string) *process {
+	t.Helper()
+	p := spawn(t, dir, flagsOf(set)...)
+	p.set = set
+	c, _ := config(t, dir, set...)
+	var err error
+	if p.secrets, err = c.LoadSecrets(nil, false); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func flagsOf(set []string) (flags []string) {
+	for _, s := range set {
+		flags = append(flags, "--set", s)
+	}
+	return flags
 }
 
 // awaitCalls waits until the crowd has seen n more answers.
@@ -161,12 +181,12 @@ func (b *backedUp) goesOnAt(dir string, began, ended int64) {
 // auditedWith audits with what clients saw, when everything has expired.
 func (s *shop) auditedWith(entries []audit.Entry) {
 	s.t.Helper()
-	c, d := config(s.t, s.dir)
+	c, d := config(s.t, s.dir, s.set...)
 	places, err := shardPlaces(c, s.secrets)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	report, err := audit.Run(s.t.Context(), audit.Options{Shards: places, QueueFile: d.queueFile(c), OpsURL: s.ops, OpsToken: s.secrets.OpsToken,
+	report, err := audit.Run(s.t.Context(), audit.Options{Dialect: string(c.Store.Dialect), Shards: places, QueueFile: d.queueFile(c), OpsURL: s.ops, OpsToken: s.secrets.OpsToken,
 		History: entries, Settle: time.Minute})
 	if err != nil {
 		s.t.Fatal(err)
@@ -181,7 +201,7 @@ func (s *shop) auditedWith(entries []audit.Entry) {
 // TestBackupInterrupted: whatever ends a backup or a restore in the middle, nothing looks finished that is not.
 func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
-	b := newBackedUp(t)
+	b := newBackedUp(t, shortLife)
 	b.awaitCalls(300)
 	for _, point := range crash.BackupPoints {
 		dir := filepath.Join(t.TempDir(), "backup")
@@ -204,7 +224,7 @@ func TestBackupInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "cut at ") {
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "as of ") {
 		t.Errorf("%q, %v", line, err)
 	}
 	_ = slow.Process.Signal(syscall.SIGINT)
@@ -267,7 +287,7 @@ func TestBackupRefused(t *testing.T) {
 
 	dir, again := fresh(), fresh()
 	says("backup of 20", "backup", dir, "--set", at)
-	says("cut at 20", "backup", again, "--set", at)
+	says("as of 20", "backup", again, "--set", at)
 	says("is whole: 4 files, as of 20", "restore", dir, "--verify", "--set", "data_dir="+fresh())
 	for name, mode := range map[string]os.FileMode{"": os.ModeDir | 0o700, "/manifest.json": 0o600, "/secrets.yaml": 0o600, "/queue.db": 0o600} {
 		if info, err := os.Stat(dir + name); err != nil || info.Mode() != mode {

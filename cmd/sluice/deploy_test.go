@@ -206,14 +206,12 @@ func TestSystemd(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".env")
 		lines := strings.Fields(deployFile(t, "systemd/"+filepath.Base(file)))
-		role, ok := strings.CutPrefix(lines[0], "ROLE=")
-		if !ok || !strings.HasPrefix(name, role) {
-			t.Errorf("%s: %s", name, lines[0])
+		c := load(append(lines, environ...))
+		if !strings.HasPrefix(name, c.Role) {
+			t.Errorf("%s has the role %s", name, c.Role)
 		}
-		isRole(t, role)
-		c := load(append(lines[1:], environ...))
 		started := "\nstart " + name + " " + port(c.Ops.Listen)
-		if role == "gateway" {
+		if c.Role == configs.RoleGateway {
 			started += " " + port(c.Gateway.Listen)
 		}
 		if !strings.Contains(cluster, started) {

@@ -176,7 +176,9 @@ func (s *Server) openSecrets(context.Context) (err error) {
 		return err
 	}
 	s.vault.log, s.vault.trust, s.secrets = s.log, s.trust, s.vault.now()
-	s.log.Info("secrets", "from", s.secrets.Sources())
+	if from := s.secrets.Sources(); len(from) > 0 {
+		s.log.Info("secrets", "from", from)
+	}
 	for _, text := range s.vault.warnings(s.drivers) {
 		s.log.Warn("secrets", "warning", text)
 	}
@@ -264,9 +266,9 @@ func (s *Server) openLeader(context.Context) error {
 	return nil
 }
 
-func (s *Server) openPublisher(ctx context.Context) (err error) {
-	s.publisher, err = s.drivers.openPublisher(ctx, s.config)
-	return err
+func (s *Server) openPublisher(context.Context) error {
+	s.publisher = publisher(s.queue)
+	return nil
 }
 
 func (s *Server) openLease(ctx context.Context) (err error) {

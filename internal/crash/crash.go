@@ -15,7 +15,7 @@ var Points = []string{"reserve", "publish", "claim", "record", "ack", "begin", "
 
 // BackupPoints and RestorePoints are those of `sluice backup` and `sluice restore`.
 var (
-	BackupPoints  = []string{"cut", "copied", "manifest"}
+	BackupPoints  = []string{"begun", "copied", "manifest"}
 	RestorePoints = []string{"placed", "restored"}
 )
 

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -120,7 +121,7 @@ func (r *RocketMQ) brokerConfig() []string {
 		"storePathRootDir=" + store, "storePathCommitLog=" + filepath.Join(store, "commitlog"), "brokerRole=ASYNC_MASTER", "flushDiskType=SYNC_FLUSH",
 		"autoCreateTopicEnable=false", "autoCreateSubscriptionGroup=false", "fileReservedTime=168", "cleanFileForciblyEnable=false",
 		"mappedFileSizeCommitLog=16777216", "mappedFileSizeConsumeQueue=1200000", "mappedFileSizeTimerLog=8388608", "timerWheelEnable=false",
-		"messageIndexEnable=false", "flushConsumerOffsetInterval=200", "waitTimeMillsInSendQueue=1000"}
+		"messageIndexEnable=false", "flushConsumerOffsetInterval=200", "registerNameServerPeriod=10000", "waitTimeMillsInSendQueue=1000"}
 }
 
 // Start starts it, at its address and with what is in its directory, and waits until it serves.
@@ -143,6 +144,21 @@ func (s *Server) Start() {
 func accepts(addr string) bool {
 	c, err := net.Dial("tcp", addr)
 	return err == nil && c.Close() == nil
+}
+
+// AwaitOffset waits until the broker has written down what a group has committed on a queue: what a kill leaves it.
+func (r *RocketMQ) AwaitOffset(topic, group string, queue int, offset int64) {
+	r.t.Helper()
+	line := regexp.MustCompile(fmt.Sprintf(`"%s@%s":\{[^}]*\b%d:%d\b`, topic, group, queue, offset))
+	for end := time.Now().Add(waitMax); ; time.Sleep(20 * time.Millisecond) {
+		text, _ := os.ReadFile(filepath.Join(r.Dir, "store", "config", "consumerOffset.json"))
+		if line.Match(text) {
+			return
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("the broker does not write down offset %d of %s: %s", offset, group, text)
+		}
+	}
 }
 
 // Deface changes the first byte of a text that some message holds, in the log of a broker that may be running: its next

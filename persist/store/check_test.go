@@ -196,7 +196,7 @@ func TestCheckMistakes(t *testing.T) {
 	expectFound(t, own(func(c *mysql.Config) { c.Net, c.Addr = "tcp", "127.0.0.1:1" }),
 		"0 wrong: it does not answer: is it running, and is its address in store.shards right? (dial tcp 127.0.0.1:1: connect: connection refused)")
 	expectFound(t, own(func(c *mysql.Config) { c.Passwd = "wrong" }),
-		"0 wrong: it refuses user 'sluice'@'127.0.0.1': the name in store.shards or the password is wrong; set SLUICE_STORE_PASSWORD or secrets.store_password_file (")
+		"0 wrong: it refuses user 'sluice'@'127.0.0.1': the name in store.shards or the password is wrong; set SLUICE_STORE_PASSWORD or secrets.store_password_file, or this user must speak TLS (store.tls.enabled) (")
 	expectFound(t, own(func(c *mysql.Config) { c.User = "nobody" }), "0 wrong: it refuses user 'nobody'@'127.0.0.1': the name")
 	expectFound(t, own(func(c *mysql.Config) { c.DBName = "sluice_not_there" }),
 		"0 wrong: it has no database sluice_not_there; an administrator makes it with: CREATE DATABASE `sluice_not_there` CHARACTER SET utf8mb4 "+

@@ -60,7 +60,7 @@ func letters(t testing.TB) Letters {
 func options(t testing.TB) Options {
 	t.Helper()
 	return Options{NameServers: []string{nameServer(t)}, Name: "test-" + strings.ToLower(rand.Text()),
-		Partitions: partitions, Letters: letters(t)}
+		MemoryMax: 8 << 20, Partitions: partitions, Letters: letters(t)}
 }
 
 func open(t testing.TB, o Options) *Queue {

@@ -99,38 +99,44 @@ type message struct {
 	body          []byte
 }
 
+// receipt is what came of a message: where it lies in its queue, if there is no error.
+type receipt struct {
+	offset int64
+	err    error
+}
+
 // send publishes one message.
-func (s *sender) send(ctx context.Context, m message) error {
+func (s *sender) send(ctx context.Context, m message) (offset int64, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	case <-s.closed:
-		return queue.ErrClosed
+		return 0, queue.ErrClosed
 	}
 	s.mu.Lock()
 	by := s.current
 	s.mu.Unlock()
 	sent := primitive.NewMessage(m.topic, bytes.Clone(m.body))
 	sent.Queue = &primitive.MessageQueue{Topic: m.topic, BrokerName: m.broker, QueueId: m.queue}
-	done := make(chan error, 1)
+	done := make(chan receipt, 1)
 	go func() {
-		err := by.send(ctx, sent)
+		r := by.send(ctx, sent)
 		<-s.slots
-		s.heard(by, err)
-		done <- err
+		s.heard(by, r.err)
+		done <- r
 	}()
 	select {
-	case err := <-done:
-		if over := ended(ctx); err != nil && over != nil {
-			return over
+	case r := <-done:
+		if over := ended(ctx); r.err != nil && over != nil {
+			return 0, over
 		}
-		return err
+		return r.offset, r.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
@@ -143,7 +149,7 @@ func ended(ctx context.Context) error {
 }
 
 // send lets one send of a topic go first: several at once, of which each looks for the route, may miss it.
-func (k *speaker) send(ctx context.Context, m *primitive.Message) error {
+func (k *speaker) send(ctx context.Context, m *primitive.Message) (r receipt) {
 	k.mu.Lock()
 	warm, known := k.warm[m.Topic]
 	if !known {
@@ -156,17 +162,19 @@ func (k *speaker) send(ctx context.Context, m *primitive.Message) error {
 	select {
 	case _, first = <-warm:
 	case <-ctx.Done():
-		return ctx.Err()
+		return receipt{err: ctx.Err()}
 	}
 	result, err := k.SendSync(ctx, m)
-	err = verdict(result, err)
+	if r.err = verdict(result, err); r.err == nil {
+		r.offset = result.QueueOffset
+	}
 	switch {
-	case first && err == nil:
+	case first && r.err == nil:
 		close(warm)
 	case first:
 		warm <- struct{}{}
 	}
-	return err
+	return r
 }
 
 // verdict tells what an answer means. A result that comes with an error means nothing.

@@ -1,4 +1,4 @@
-// Package sqlitecut copies several SQLite files as of one moment, while other processes write them: what the copies hold
+// Package sqlitecopy copies several SQLite files as of one moment, while other processes write them: what the copies hold
 // together is what a power cut at that moment would have left.
 //
 // Take holds the write lock of every file at once for as long as it takes to begin a read transaction on each: in WAL mode
@@ -9,7 +9,7 @@
 // Writers stand still for some milliseconds. A file that is written all the time gives its lock between two
 // transactions; who holds some locks and does not get the next one lets all of them go after holdMax, and tries again.
 //
-// While a cut is open, write-ahead logs of files that are not copied yet cannot begin anew: they grow by what is written.
+// While a moment is open, write-ahead logs of files that are not copied yet cannot begin anew: they grow by what is written.
 //
 // No goroutines. Errors of SQLite are wrapped with the path of their file.
-package sqlitecut
+package sqlitecopy

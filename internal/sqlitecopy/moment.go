@@ -1,4 +1,4 @@
-package sqlitecut
+package sqlitecopy
 
 import (
 	"context"
@@ -19,8 +19,8 @@ const (
 	restFor  = 100 * time.Millisecond // between two tries: those who waited catch up
 )
 
-// Cut is one moment of several files, for as long as it is open. It is used by one goroutine.
-type Cut struct {
+// Moment is one moment of several files, kept for as long as it is open. It is used by one goroutine.
+type Moment struct {
 	At    time.Time     // between the moment when the last lock was there and the first was given back
 	Still time.Duration // how long somebody may have waited for a lock
 	files []*file
@@ -33,27 +33,27 @@ type file struct {
 	bytes      int64 // of the snapshot
 }
 
-// Take begins a cut of the files, which are locked in the order given: the one whose writers should wait least comes last.
-// Every file must be there, in WAL mode. It tries until ctx ends. The caller closes the cut.
-func Take(ctx context.Context, paths []string) (*Cut, error) {
-	c := &Cut{}
+// Take takes a moment of the files, which are locked in the order given: the one whose writers should wait least comes last.
+// Every file must be there, in WAL mode. It tries until ctx ends. The caller closes it.
+func Take(ctx context.Context, paths []string) (*Moment, error) {
+	m := &Moment{}
 	for _, path := range paths {
 		f, err := open(path)
 		if err != nil {
-			return nil, errors.Join(err, c.Close())
+			return nil, errors.Join(err, m.Close())
 		}
-		c.files = append(c.files, f)
+		m.files = append(m.files, f)
 	}
 	for {
-		ok, err := c.try(ctx)
+		ok, err := m.try(ctx)
 		if err != nil {
-			return nil, errors.Join(err, c.Close())
+			return nil, errors.Join(err, m.Close())
 		}
 		if ok {
-			return c, nil
+			return m, nil
 		}
 		if err := sleep(ctx, restFor); err != nil {
-			return nil, errors.Join(fmt.Errorf("some file is written without a pause: %w", err), c.Close())
+			return nil, errors.Join(fmt.Errorf("some file is written without a pause: %w", err), m.Close())
 		}
 	}
 }
@@ -65,11 +65,11 @@ func open(path string) (*file, error) {
 		return nil, err
 	}
 	f := &file{path: path}
-	place := (&url.URL{Scheme: "file", Path: abs}).String() + "?mode=rw&_pragma=busy_timeout(0)"
-	if f.lock, err = new(sqlite.Driver).Open(place); err != nil {
+	place := (&url.URL{Scheme: "file", Path: abs}).String() + "?mode=rw"
+	if f.lock, err = new(sqlite.Driver).Open(place + "&_pragma=busy_timeout(0)"); err != nil {
 		return nil, f.failed("open", err)
 	}
-	if f.read, err = new(sqlite.Driver).Open(place + "&_pragma=query_only(1)"); err != nil {
+	if f.read, err = new(sqlite.Driver).Open(place + "&_pragma=busy_timeout(1000)&_pragma=query_only(1)"); err != nil {
 		return nil, errors.Join(f.failed("open", err), f.close())
 	}
 	mode, err := ask[string](f.read, "PRAGMA journal_mode")
@@ -83,16 +83,16 @@ func open(path string) (*file, error) {
 }
 
 // try takes all locks and begins to read. false: some lock did not come in time; nothing is held.
-func (c *Cut) try(ctx context.Context) (ok bool, err error) {
+func (m *Moment) try(ctx context.Context) (ok bool, err error) {
 	var began time.Time
 	held := 0
 	defer func() {
-		for _, f := range c.files[:held] {
+		for _, f := range m.files[:held] {
 			err = errors.Join(err, f.failed("unlock", exec(f.lock, "ROLLBACK")))
 		}
-		c.Still = time.Since(began)
+		m.Still = time.Since(began)
 	}()
-	for _, f := range c.files {
+	for _, f := range m.files {
 		for !f.tryLock(&err) {
 			if err != nil {
 				return false, err
@@ -108,13 +108,13 @@ func (c *Cut) try(ctx context.Context) (ok bool, err error) {
 			began = time.Now()
 		}
 	}
-	for _, f := range c.files {
+	for _, f := range m.files {
 		if err := f.begin(); err != nil {
 			return false, f.failed("begin to read", err)
 		}
 		begun()
 	}
-	c.At = time.Now()
+	m.At = time.Now()
 	return true, nil
 }
 
@@ -145,16 +145,16 @@ func (f *file) begin() error {
 }
 
 // Bytes is the size of the copy of a file.
-func (c *Cut) Bytes(i int) int64 { return c.files[i].bytes }
+func (m *Moment) Bytes(i int) int64 { return m.files[i].bytes }
 
 // copyPages is how much is copied between two looks: 1 MiB.
 const copyPages = 256
 
 // Copy writes file i to a path where no file is, as one file that needs no others beside it, on disk when it returns. What
 // it began is left behind when it fails. After each MiB it calls look with the bytes so far; an error of look ends it.
-// When it returns, the file is no longer part of the cut: its write-ahead log is free.
-func (c *Cut) Copy(i int, to string, look func(done int64) error) error {
-	f := c.files[i]
+// When it returns, the file is no longer held: its write-ahead log is free.
+func (m *Moment) Copy(i int, to string, look func(done int64) error) error {
+	f := m.files[i]
 	err := f.copy(to, look)
 	return errors.Join(f.failed("copy", err), f.close())
 }
@@ -195,10 +195,10 @@ func (f *file) copy(to string, look func(int64) error) error {
 	return errors.Join(err, modeErr, copied.Close())
 }
 
-// Close ends the cut. Files that were copied are closed already.
-func (c *Cut) Close() error {
+// Close lets go of everything. Files that were copied are closed already.
+func (m *Moment) Close() error {
 	var errs []error
-	for _, f := range c.files {
+	for _, f := range m.files {
 		errs = append(errs, f.close())
 	}
 	return errors.Join(errs...)

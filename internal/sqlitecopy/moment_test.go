@@ -1,4 +1,4 @@
-package sqlitecut
+package sqlitecopy
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// TestMain lets writers write between the reads of a cut, if they can.
+// TestMain lets writers write between the reads of a moment, if they can.
 func TestMain(m *testing.M) {
 	begun = func() { <-time.After(3 * time.Millisecond) }
 	os.Exit(m.Run())
@@ -84,9 +84,9 @@ func last(t *testing.T, path string) (n int64) {
 	return n
 }
 
-// TestCutIsOneMoment copies files that are written all the time, again and again. Between the cut and the copies the
+// TestOneMoment copies files that are written all the time, again and again. Between the moment and the copies the
 // writer goes on, and its checkpoints try to put what is new into the files.
-func TestCutIsOneMoment(t *testing.T) {
+func TestOneMoment(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, 3)
 	stop := make(chan struct{})
@@ -129,15 +129,15 @@ func TestCutIsOneMoment(t *testing.T) {
 			}
 		}
 		if have[2] > have[0]+1 || have[0] < before || have[0] > after+1 {
-			t.Errorf("round %d: %v, and the cut was between %d and %d", round, have, before, after)
+			t.Errorf("round %d: %v, and the moment was between %d and %d", round, have, before, after)
 		}
 	}
 	close(stop)
 	writer.Wait()
 }
 
-// TestCutLetsGo: who cannot get every lock gives back those that it has, and again when it has tried again.
-func TestCutLetsGo(t *testing.T) {
+// TestMomentLetsGo: who cannot get every lock gives back those that it has, and again when it has tried again.
+func TestMomentLetsGo(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, 2)
 	held, err := l.dbs[1].Begin()
@@ -174,7 +174,7 @@ func TestCutLetsGo(t *testing.T) {
 	}
 	cancel()
 	if err := <-taken; !errors.Is(err, context.Canceled) {
-		t.Errorf("a cut of a file that is locked: %v", err)
+		t.Errorf("a moment of a file that is locked: %v", err)
 	}
 	if err := held.Rollback(); err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestCutLetsGo(t *testing.T) {
 	}
 }
 
-func TestCutRefuses(t *testing.T) {
+func TestMomentRefuses(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, 1)
 	if _, err := l.dbs[0].Exec("PRAGMA journal_mode=DELETE"); err != nil {
@@ -192,7 +192,7 @@ func TestCutRefuses(t *testing.T) {
 	}
 	for _, paths := range [][]string{l.paths, {filepath.Join(t.TempDir(), "none.db")}} {
 		if _, err := Take(t.Context(), paths); err == nil {
-			t.Errorf("a cut of %v", paths)
+			t.Errorf("a moment of %v", paths)
 		}
 		if files, _ := filepath.Glob(filepath.Join(filepath.Dir(paths[0]), "none*")); len(files) > 0 {
 			t.Errorf("it made %v", files)
