@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"sluice/configs"
+	"sluice/engine/order"
 	"sluice/engine/queue"
 	"sluice/engine/queue/rocketqueue"
 	"sluice/engine/queue/sqlitequeue"
@@ -333,9 +334,19 @@ func (d *drivers) openLeader(c *configs.Config, v *vault) leader.Leader {
 	return redisleader.New(redis.NewUniversalClient(o), d.redisstock.Name)
 }
 
-// openPublisher gives what carries the feed of events to its readers; nil where the event table is the feed.
-func (d *drivers) openPublisher(context.Context, *configs.Config) (feed.Publisher, error) {
-	return nil, nil
+// publisher gives what carries the feed of events to its readers; nil where the event table is the feed.
+func publisher(q queue.Queue) feed.Publisher {
+	if q, ok := q.(*rocketqueue.Queue); ok {
+		return eventTopic{q.Events()}
+	}
+	return nil
+}
+
+// eventTopic packs events into messages of RocketMQ.
+type eventTopic struct{ *rocketqueue.Events }
+
+func (t eventTopic) Publish(ctx context.Context, shard int, events []order.Event) error {
+	return t.Events.Publish(ctx, shard, feed.Bodies(events, rocketqueue.EventBytesMax))
 }
 
 func within(dir, path string) string {

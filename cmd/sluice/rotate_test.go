@@ -13,6 +13,7 @@ import (
 
 	"sluice/configs"
 	"sluice/gateway"
+	"sluice/internal/certtest"
 )
 
 // rotating is a server whose secrets are in files.
@@ -260,5 +261,58 @@ func TestSecretsOfTheEnvironmentStay(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log does not say %q:\n%s", want, log.String())
 		}
+	}
+}
+
+// A listener's certificate is renewed while it is used; a pair that does not fit, that has run out or is no certificate is left
+// out, said, and the former one stays.
+func TestCertificatesRotate(t *testing.T) {
+	t.Parallel()
+	authority := certtest.New(t)
+	pair := authority.Sign("gateway", certtest.Leaf{})
+	c, d := config(t, t.TempDir(), "gateway.tls.certificate_file="+pair.CertificateFile, "gateway.tls.key_file="+pair.KeyFile)
+	v, err := openVault(c, d, nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() string { return v.public.Load().Leaf.SerialNumber.String() }
+	look := func(changes bool, wrong string) {
+		t.Helper()
+		before := serial()
+		for range 2 {
+			v.take("the test", v.changed(false))
+		}
+		if changed := serial() != before; changed != changes {
+			t.Errorf("another certificate: %v, want %v", changed, changes)
+		}
+		if s := v.status(); !strings.Contains(s.LastError, wrong) || wrong == "" && s.LastError != "" {
+			t.Errorf("%q, want %q", s.LastError, wrong)
+		}
+	}
+	look(false, "")
+	authority.Sign("gateway", certtest.Leaf{})
+	look(true, "")
+	replace(t, pair.KeyFile, "no key")
+	look(false, "gateway.tls: certificate_file "+pair.CertificateFile+" and key_file "+pair.KeyFile+" are no pair")
+	authority.Sign("gateway", certtest.Leaf{Expires: time.Now().Add(-time.Minute)})
+	look(false, "gateway.tls: the certificate expired at ")
+	if err := os.Remove(pair.CertificateFile); err != nil {
+		t.Fatal(err)
+	}
+	look(false, "gateway.tls: certificate_file "+pair.CertificateFile+": no such file")
+	authority.Sign("gateway", certtest.Leaf{})
+	look(true, "")
+	if err := os.Chmod(pair.KeyFile, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if list := v.warnings(d); len(list) > 0 {
+		t.Errorf("%q", list)
+	}
+	authority.Sign("gateway", certtest.Leaf{Expires: time.Now().Add(-time.Minute)})
+	if v, err = openVault(c, d, nil, true); err != nil || len(v.warnings(d)) != 1 || !strings.Contains(v.warnings(d)[0], "gateway.tls: the certificate expired at ") {
+		t.Errorf("%v, %q", err, v.warnings(d))
+	}
+	if left := v.lifetimes(time.Now())["gateway"]; left > 0 || left < -120 {
+		t.Errorf("it is valid for %v s", left)
 	}
 }

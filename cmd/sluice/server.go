@@ -266,9 +266,9 @@ func (s *Server) openLeader(context.Context) error {
 	return nil
 }
 
-func (s *Server) openPublisher(ctx context.Context) (err error) {
-	s.publisher, err = s.drivers.openPublisher(ctx, s.config)
-	return err
+func (s *Server) openPublisher(context.Context) error {
+	s.publisher = publisher(s.queue)
+	return nil
 }
 
 func (s *Server) openLease(ctx context.Context) (err error) {
@@ -353,7 +353,11 @@ func (s *Server) awaitReady(ctx context.Context) error {
 func (s *Server) openOps(context.Context) (err error) {
 	o := s.config.Ops
 	o.Certificate = s.vault.ops.Load
-	s.ops, err = ops.New(o, s.secrets.OpsTokens, s.program(), s.log)
+	audit, err := ops.OpenAuditLog(within(s.config.DataDir, o.AuditFile), s.log)
+	if err != nil {
+		return fmt.Errorf("ops.audit_file: %w", err)
+	}
+	s.ops, err = ops.New(o, s.secrets.OpsTokens, s.program(), audit, s.log)
 	if err != nil {
 		return listenError("ops.listen", s.config.Ops.Listen, err)
 	}

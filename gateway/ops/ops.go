@@ -38,12 +38,17 @@ type Options struct {
 	// TLS it is needed.
 	TLS         tlsfile.Server          `koanf:"tls"`
 	Certificate func() *tls.Certificate `koanf:"-"`
+	// AuditFile is where calls that change something are written down (AuditLog); who opens it resolves relative paths.
+	AuditFile string
 }
 
 // Validate says in plain words what is wrong with the options; nil if nothing is.
 func (o *Options) Validate() error {
 	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
 		return fmt.Errorf("ops.listen must be host:port, such as 127.0.0.1:8081, not %q", o.Listen)
+	}
+	if o.AuditFile == "" {
+		return errors.New("ops.audit_file must name a file: what operators do is written down")
 	}
 	return o.TLS.Validate("ops.tls")
 }
@@ -71,8 +76,8 @@ type Program struct {
 // Offers edits offers in the store. *store.Store is one.
 type Offers interface {
 	CreateOffers(ctx context.Context, offers []order.Offer) ([]order.Offer, error)
-	ChangeOffer(ctx context.Context, id order.OfferID, change store.OfferChange) (order.Offer, error)
-	CloseOffer(ctx context.Context, id order.OfferID) (order.Offer, error)
+	ChangeOffer(ctx context.Context, id order.OfferID, change store.OfferChange) (was, is order.Offer, err error)
+	CloseOffer(ctx context.Context, id order.OfferID) (was, is order.Offer, err error)
 }
 
 // Catalogue is what this process sells, from memory.
@@ -106,6 +111,7 @@ type Stock struct {
 type Server struct {
 	program  Program
 	tokens   atomic.Pointer[[]knownToken]
+	audit    *AuditLog
 	log      *slog.Logger
 	listener net.Listener
 	http     *http.Server
@@ -116,7 +122,7 @@ type Server struct {
 }
 
 // New returns a server that does not answer yet.
-func New(o Options, tokens []Token, p Program, log *slog.Logger) (*Server, error) {
+func New(o Options, tokens []Token, p Program, audit *AuditLog, log *slog.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("ops listener: %w", err)
@@ -124,7 +130,7 @@ func New(o Options, tokens []Token, p Program, log *slog.Logger) (*Server, error
 	if o.TLS.On() {
 		listener = tlsfile.Listen(listener, o.Certificate)
 	}
-	s := &Server{program: p, log: log, listener: listener, served: make(chan error, 1),
+	s := &Server{program: p, audit: audit, log: log, listener: listener, served: make(chan error, 1),
 		watchers: make(chan struct{}, watchersMax), ending: make(chan struct{})}
 	s.Trust(tokens)
 	s.http = &http.Server{
@@ -170,33 +176,36 @@ func (s *Server) table() []route {
 	has := func(pattern string, handed bool, h handler, parameters ...string) route {
 		return route{pattern, handed, false, s.handle(only(parameters, h))}
 	}
+	does := func(pattern string, handed bool, d deed, parameters ...string) route {
+		return route{pattern, handed, false, s.perform(d, parameters...)}
+	}
 	return []route{
 		{"GET /healthz", true, true, s.healthz},
 		{"GET /readyz", true, true, s.readyz},
 		{"GET /{$}", true, true, console},
 		{"GET /openapi.yaml", true, true, describe},
-		has("POST /ops/offers", p.Offers != nil, s.createOffer),
-		{"POST /ops/offers/batch", p.Offers != nil, false, s.none(s.createOffers)},
-		has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer),
-		has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer),
+		does("POST /ops/offers", p.Offers != nil, s.createOffer),
+		{"POST /ops/offers/batch", p.Offers != nil, false, s.recorded(s.createOffers)},
+		does("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer),
+		does("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer),
 		has("GET /ops/offers", p.Catalogue != nil, s.listOffers, "kind", "shop_id", "limit", "cursor"),
 		has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer),
 		has("GET /ops/feed", p.Feed != nil, s.readFeed, "shard", "after", "limit"),
 		has("GET /ops/orders/{id}", p.Order != nil, s.getOrder),
 		has("GET /ops/parked", p.Parked != nil, s.listParked, "shard", "poison", "limit", "cursor"),
 		has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked),
-		has("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked),
-		has("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked),
+		does("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked),
+		does("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked),
 		has("GET /ops/deadletters", p.Letters != nil, s.listLetters, "limit", "cursor"),
 		has("GET /ops/deadletters/{id}", p.Letters != nil, s.getLetter),
-		has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter),
-		has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter),
+		does("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter),
+		does("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter),
 		has("GET /ops/stats", p.Stats != nil, s.stats),
 		{"GET /ops/events", p.Live != nil, false, s.none(s.events)},
 		has("GET /ops/stock", p.Stock != nil, s.stock),
-		has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild),
+		does("POST /ops/rebuild", p.Rebuild != nil, s.rebuild),
 		has("GET /ops/config", p.Config != nil, s.config),
-		has("POST /ops/reload", p.Reload != nil, s.reload, "dry_run"),
+		does("POST /ops/reload", p.Reload != nil, s.reload, "dry_run"),
 		has("GET /metrics", p.Metrics != nil, s.metrics),
 	}
 }
@@ -251,8 +260,14 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		w.Header().Set("WWW-Authenticate", `Bearer realm="sluice ops"`)
-		s.fail(w, r, &Problem{Status: 401, Code: "unauthenticated",
-			Detail: "send the ops token as `Authorization: Bearer TOKEN`; it is SLUICE_OPS_TOKEN, or ops_token in secrets.yaml of the data directory"})
+		s.refuse(w, r)
 	})
+}
+
+// refuse answers a request without a token that is taken.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
+	s.audit.refuse(r)
+	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice ops"`)
+	s.fail(w, r, &Problem{Status: 401, Code: "unauthenticated",
+		Detail: "send the ops token as `Authorization: Bearer TOKEN`; it is SLUICE_OPS_TOKEN, or ops_token in secrets.yaml of the data directory"})
 }

@@ -124,17 +124,17 @@ func (s *Server) getParked(r *http.Request) (int, any, error) {
 	return http.StatusOK, showParked(o, true), nil
 }
 
-func (s *Server) replayParked(r *http.Request) (int, any, error) {
-	return s.resolve(r, s.program.Parked.ReplayParked)
+func (s *Server) replayParked(r *http.Request, e *entry) (int, any, error) {
+	return s.resolve(r, e, s.program.Parked.ReplayParked)
 }
 
-func (s *Server) rejectParked(r *http.Request) (int, any, error) {
-	return s.resolve(r, s.program.Parked.RejectParked)
+func (s *Server) rejectParked(r *http.Request, e *entry) (int, any, error) {
+	return s.resolve(r, e, s.program.Parked.RejectParked)
 }
 
 var errNotParked error = &Problem{Status: 404, Code: "not_found", Detail: "no order is parked under this batch and order id"}
 
-func (s *Server) resolve(r *http.Request, how func(context.Context, store.ParkedRef) (store.Resolution, error)) (int, any, error) {
+func (s *Server) resolve(r *http.Request, e *entry, how func(context.Context, store.ParkedRef) (store.Resolution, error)) (int, any, error) {
 	ref, err := pathParked(r)
 	if err != nil {
 		return 0, nil, err
@@ -157,6 +157,7 @@ func (s *Server) resolve(r *http.Request, how func(context.Context, store.Parked
 	}
 	shown := Resolved{Verdict: out.Verdict}
 	if out.Order != nil {
+		e.note(change{What: "order " + out.Order.ID.String(), Field: "status", From: order.Pending, To: out.Order.Status})
 		shown.Order = showOrder(out.Order)
 		shown.Order.Details = order.MaskDetails(out.Order.Details)
 	}

@@ -109,7 +109,7 @@ func TestLostCommitOfOthers(t *testing.T) {
 		l.losing("unpark", 1, func() { noError(t, l.Unpark(ctx, l.Home(l.p), parked)) })
 
 		l.losing("change", 1, func() {
-			o, err := l.ChangeOffer(ctx, l.offers[0], OfferChange{Total: ptr(int64(13))})
+			_, o, err := l.ChangeOffer(ctx, l.offers[0], OfferChange{Total: ptr(int64(13))})
 			if err != nil || o.Total != 13 {
 				t.Errorf("raised to %d: %v", o.Total, err)
 			}

@@ -9,7 +9,6 @@ import (
 // What was removed is gone, topics and what the groups had read: a queue of the same name begins with nothing.
 func TestRemove(t *testing.T) {
 	o := options(t)
-	o.MemoryMax = memoryMaxDefault
 	missing := func() bool {
 		return slices.ContainsFunc(Check(t.Context(), o).Notes, func(note string) bool { return strings.Contains(note, "does not exist yet") })
 	}
