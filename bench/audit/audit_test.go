@@ -116,7 +116,14 @@ func TestPlantedViolations(t *testing.T) {
 		}, []string{RuleState}},
 		{"events numbered with a gap", func(w *world) {
 			w.exec(0, "UPDATE order_event SET n = 2 WHERE type = 'cancelled'")
-		}, []string{RuleState}},
+		}, []string{RuleState, RuleFeed}},
+		{"feed with a gap", func(w *world) { w.exec(0, "UPDATE order_event SET feed_n = 3 WHERE feed_n = 2") }, []string{RuleFeed}},
+		{"number of the feed given twice", func(w *world) { w.exec(0, "UPDATE order_event SET feed_n = 1 WHERE feed_n = 2") }, []string{RuleFeed}},
+		{"feed tells of a change first", func(w *world) { w.exec(0, "UPDATE order_event SET feed_n = 3 - feed_n WHERE feed_n > 0") }, []string{RuleFeed}},
+		{"feed tells of an order that is not stored", func(w *world) {
+			w.exec(0, `UPDATE order_event SET data = '{"count":2,"ids":"AQ=="}', feed_n = feed_n + 1 WHERE feed_n = 1`)
+			w.exec(0, "UPDATE order_event SET feed_n = 3 WHERE type = 'cancelled'")
+		}, []string{RuleFeed, RuleState}},
 		{"second claim forgotten", func(w *world) {
 			w.exec(1, "UPDATE offer_stock SET sold = sold + 1 WHERE offer_id = 7")
 		}, []string{RuleSold}},
@@ -311,7 +318,7 @@ func TestReportReads(t *testing.T) {
 	if err := report.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"fail         " + RuleMoney, "and 1 more", "audit FAILED: 9 orders, 17 rules passed, 1 failed"} {
+	for _, want := range []string{"fail         " + RuleMoney, "and 1 more", "audit FAILED: 9 orders, 18 rules passed, 1 failed"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, text.String())
 		}

@@ -146,6 +146,7 @@ func (w *world) fill() {
 	w.limited = w.place(1, limitedOffer, 2, "awaiting_payment", "")
 	w.place(0, limitedOffer, 1, "paid", "")
 	w.cancelled = w.place(0, flashOffer, 1, "cancelled", "")
+	w.exec(0, "UPDATE order_event SET feed_n = n + 1 WHERE order_id = ?", w.cancelled)
 	w.giveBack(1, 1, fmt.Sprintf("%d/1", w.cancelled))
 	w.due = w.place(0, limitedOffer, 1, "expired", "")
 	w.exec(0, "UPDATE order_event SET due = 1 WHERE order_id = ?", w.due)
@@ -222,7 +223,7 @@ func (w *world) place(shard, offer, quantity int, status, reason string) order.I
 	}
 	w.exec(shard, `INSERT INTO orders VALUES (?, ?, 5, ?, 1, ?, ?, ?, 0, ?, ?, ?, 0, ?, 0, 0, ?, 'CNY', ?, NULL, ?, 1, 1, 0)`,
 		id, id, user, w.group(offer), key, hash, kind, status, reason, 100*quantity, 100*quantity, items, unpaid)
-	w.exec(shard, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (?, 0, 1, 'recorded', '', ?, NULL)", id, `{"count":1}`)
+	w.exec(shard, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (?, 0, 1, 'recorded', '', ?, NULL)", id, `{"count":1,"ids":""}`)
 	if status != "awaiting_payment" && status != "rejected" {
 		w.exec(shard, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (?, 1, 1, ?, '', NULL, NULL)", id, status)
 	}

@@ -60,7 +60,7 @@ func newAudit(s *settings) *cobra.Command {
 	return cmd
 }
 
-// auditOptions says what the configuration names. Fast stock is part of it only if a server answers.
+// auditOptions says what the configuration names. Fast stock is part of it only if a server answers that sells.
 func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 	c, d, err := s.load()
 	if err != nil {
@@ -70,7 +70,10 @@ func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &audit.Options{Dialect: string(c.Store.Dialect), VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c), TLS: v.store.Load()}
+	o := &audit.Options{Dialect: string(c.Store.Dialect), VirtualShards: c.Store.VirtualShards, TLS: v.store.Load()}
+	if c.Queue.Driver == "sqlitequeue" {
+		o.QueueFile = d.queueFile(c)
+	}
 	if o.Shards, err = shardPlaces(c, v.now()); err != nil {
 		return nil, err
 	}
@@ -85,8 +88,11 @@ func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 		return nil, err
 	}
 	if cl.answers(ctx) {
-		if err := cl.serves(ctx); err != nil {
+		switch as, err := cl.serves(ctx); {
+		case err != nil:
 			return nil, err
+		case as != "" && !as.sells(): // it has no fast stock to show
+			return o, nil
 		}
 		o.OpsURL, o.OpsToken = cl.base, cl.token
 		o.OpsTLS, err = c.Ops.TLS.Known()

@@ -115,7 +115,7 @@ func checkServer(ctx context.Context, c *configs.Config, secrets *configs.Secret
 	if !cl.answers(ctx) {
 		return finding{store.OK, "server", "none answers at " + c.Ops.Listen + " (ops.listen): what follows is what a start would find"}
 	}
-	if err := cl.serves(ctx); err != nil {
+	if _, err := cl.serves(ctx); err != nil {
 		return finding{store.Warning, "server", "another one runs at " + c.Ops.Listen + " (ops.listen): " + err.Error()}
 	}
 	return finding{store.OK, "server", "runs, and answers at " + c.Ops.Listen}

@@ -72,12 +72,14 @@ func (c *client) answers(ctx context.Context) bool {
 	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
 }
 
-// serves makes sure that the server there takes our token: otherwise it is another one, or of another data directory.
-func (c *client) serves(ctx context.Context) error {
+// serves makes sure that the server there takes our token: otherwise it is another one, or of another data directory. It tells
+// the server's role.
+func (c *client) serves(ctx context.Context) (role, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	var stats struct{}
-	return c.get(ctx, "/ops/stats", &stats)
+	var stats struct{ Role role }
+	err := c.get(ctx, "/ops/stats", &stats)
+	return stats.Role, err
 }
 
 // reachable is an address to dial for one to listen on.

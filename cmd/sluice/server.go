@@ -234,9 +234,9 @@ func (s *Server) openLeader(context.Context) error {
 	return nil
 }
 
-func (s *Server) openPublisher(ctx context.Context) (err error) {
-	s.publisher, err = s.drivers.openPublisher(ctx, s.config)
-	return err
+func (s *Server) openPublisher(context.Context) error {
+	s.publisher = publisher(s.queue)
+	return nil
 }
 
 func (s *Server) openLease(ctx context.Context) (err error) {

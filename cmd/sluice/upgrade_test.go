@@ -35,7 +35,7 @@ func TestUpgrade(t *testing.T) {
 	if commit := os.Getenv("SLUICE_OLD"); commit != "" {
 		old = releaseAt(t, commit)
 	}
-	f.programs = map[string]string{"old": old, "new": next, "newest": next}
+	f.programs = map[string]string{"old": old, "new": next, "newest": next, "dying": next}
 	f.run("old gateway", "old persist", "old lifecycle")
 	f.fill()
 	f.mingle()
@@ -90,10 +90,15 @@ func (f *fleet) comeTooEarly() {
 	f.step("one that reads version 2 comes again", []string{"new persist"}, []string{"old persist"})
 }
 
-// takeBackWriters: version 1 is written again, and only then do those come who read nothing else.
+// takeBackWriters: gateways of the old release come again, and publish from the outbox what one that wrote version 2 has
+// left that was killed. Only then do persists of the old release come.
 func (f *fleet) takeBackWriters() {
-	f.step("version 1 alone is written again", []string{"new gateway"}, []string{"newest gateway"})
-	f.takeBack()
+	f.run("old gateway", "dying gateway")
+	f.end("newest gateway", syscall.SIGTERM)
+	f.await("a gateway to die with a batch that is not in the queue", func() bool { return f.dead("dying gateway") })
+	f.await("the old gateway to publish it", func() bool { return f.stat("old gateway", "engine", "relayed") > 0 })
+	f.step("version 1 alone is written again", nil, nil)
+	f.step("the old release is back", []string{"old persist", "old lifecycle"}, []string{"new persist", "new lifecycle"})
 }
 
 // fleet is a deployment of several processes of several releases, and its buyers.
@@ -158,7 +163,11 @@ func (f *fleet) run(names ...string) {
 		}
 		p := &process{cmd: programAt(f.t, f.programs[release], args...)}
 		p.cmd.Env = append(p.cmd.Env, f.env...)
-		if release == "newest" {
+		switch release {
+		case "dying":
+			p.cmd.Env = append(p.cmd.Env, "SLUICE_CRASH_POINT=reserve:50")
+			fallthrough
+		case "newest":
 			p.cmd.Env = append(p.cmd.Env, "SLUICE_TEST_WRITES=2")
 		}
 		f.start(name, p)
@@ -199,16 +208,34 @@ func (f *fleet) start(name string, p *process) {
 	f.members[name] = p
 }
 
-// end ends a member by a signal. Of a gateway that ends in good order the buyers see broken connections at most.
+// end ends a member by a signal.
 func (f *fleet) end(name string, signal os.Signal) {
 	f.t.Helper()
-	f.mu.Lock()
-	p := f.members[name]
-	delete(f.members, name)
-	f.mu.Unlock()
+	p := f.gone(name)
 	if code := p.end(signal); code != 0 && signal == syscall.SIGTERM {
 		f.t.Errorf("the %s ends with code %d\n%s", name, code, p.errors.String())
 	}
+}
+
+// gone takes a member out.
+func (f *fleet) gone(name string) *process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.members[name]
+	delete(f.members, name)
+	return p
+}
+
+// dead tells whether a member has died by itself, and takes it out.
+func (f *fleet) dead(name string) bool {
+	f.mu.Lock()
+	p := f.members[name]
+	f.mu.Unlock()
+	if _, err := p.try("GET", p.ops+"/healthz", "", ""); err == nil {
+		return false
+	}
+	_ = f.gone(name).cmd.Wait()
+	return true
 }
 
 // step has members come and go, under load, and waits until every offer is sold and stored again.
@@ -217,7 +244,11 @@ func (f *fleet) step(what string, come, leave []string) {
 	began := time.Now()
 	f.run(come...)
 	for _, name := range leave {
-		f.end(name, syscall.SIGTERM)
+		signal := syscall.SIGTERM
+		if f.careful && f.turn.Load()%2 == 0 { // some of them without an end
+			signal = syscall.SIGKILL
+		}
+		f.end(name, signal)
 	}
 	since := time.Now()
 	f.await("orders to be stored after "+what, func() bool { return f.storedSince(since) })

@@ -13,8 +13,10 @@ import (
 	"sluice/engine/queue"
 )
 
-// idleMin is a little more than the 30 s between two heartbeats of rocketmq-client-go.
-const idleMin = 40
+const (
+	idleMin  = 15 // seconds: three heartbeats of a consumer
+	idleGood = 35 // a little more than the 30 s between two heartbeats of rocketmq-client-go
+)
 
 // Report is what a look at RocketMQ has shown, in words for the person who starts the program.
 type Report struct {
@@ -67,7 +69,7 @@ func Check(ctx context.Context, o Options) *Report {
 			missing = true
 			r.note("topic %s does not exist yet: the first start makes it, with %d queues", w.topic, w.queues)
 			continue
-		case found.queues != w.queues && len(w.groups) > 0:
+		case !w.fits(found):
 			r.fault("%v", w.differs(found))
 		default:
 			r.note("topic %s: %d queues on broker %s at %s", w.topic, found.queues, found.broker, found.addr)
@@ -96,7 +98,7 @@ func (r *Report) nameServers(ctx context.Context, o *Options) (one bool) {
 	var silent []string
 	for _, addr := range o.NameServers {
 		if _, err := newRoutes(&Options{NameServers: []string{addr}}, 0).brokers(ctx); err != nil {
-			silent = append(silent, fmt.Sprintf("%s: %v", addr, err))
+			silent = append(silent, err.Error())
 		} else {
 			one = true
 			r.note("name server %s answers", addr)
@@ -104,9 +106,9 @@ func (r *Report) nameServers(ctx context.Context, o *Options) (one bool) {
 	}
 	for _, text := range silent {
 		if one {
-			r.warn("name server %s", text)
+			r.warn("%s", text)
 		} else {
-			r.fault("name server %s: is it running, and is queue.rocketqueue.name_servers right?", text)
+			r.fault("%s", text)
 		}
 	}
 	return one
@@ -156,9 +158,14 @@ func (r *Report) settings(o *Options, addr string, of map[string]string) {
 			r.note("broker %s: it deletes messages after %d h, earlier if its disk is more than %s %% full", addr, hours, of["diskMaxUsedSpaceRatio"])
 		}
 	}
-	if seconds, ok := number("serverChannelMaxIdleTimeSeconds"); ok && seconds < idleMin {
-		r.fault("broker %s: serverChannelMaxIdleTimeSeconds is %d: it ends connections between two heartbeats; at least %d", addr, seconds, idleMin)
-	} else if ok {
+	switch seconds, ok := number("serverChannelMaxIdleTimeSeconds"); {
+	case !ok:
+	case seconds < idleMin:
+		r.fault("broker %s: serverChannelMaxIdleTimeSeconds is %d: consumers are thrown out between two heartbeats; at least %d", addr, seconds, idleMin)
+	case seconds < idleGood:
+		r.warn("broker %s: serverChannelMaxIdleTimeSeconds is %d: it ends connections over which nothing was published lately, and a publication may be caught in it; 45 is better",
+			addr, seconds)
+	default:
 		r.note("broker %s: the queues of a consumer that is frozen go to others after %d s (serverChannelMaxIdleTimeSeconds)", addr, seconds)
 	}
 }

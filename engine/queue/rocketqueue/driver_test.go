@@ -290,7 +290,7 @@ func TestNameServersByName(t *testing.T) {
 	publish(t, open(t, o), 0, "hello")
 }
 
-// Events are in order per shard, and readable by the client that everybody uses.
+// Events are in order per shard.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	o := options(t)
@@ -308,12 +308,15 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := rocketmqtest.Read(t, o.NameServers[0], o.Name+"-order-events", 5)
+	got, err := e.Read(t.Context(), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !slices.EqualFunc(got, want, func(a, b []byte) bool { return string(a) == string(b) }) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if other := rocketmqtest.Read(t, o.NameServers[0], o.Name+"-order-events", 6); len(other) != 10 {
-		t.Errorf("%q on another shard", other)
+	if other, err := e.Read(t.Context(), 6); len(other) != 10 {
+		t.Errorf("%q on another shard, %v", other, err)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
@@ -326,4 +329,31 @@ func TestEvents(t *testing.T) {
 	if err := e.Publish(t.Context(), 5, want[:1]); !errors.Is(err, queue.ErrClosed) {
 		t.Errorf("publish behind the end: %v", err)
 	}
+}
+
+// What somebody has set back is committed again by whoever has acknowledged more.
+func TestCommittedOffsetIsKept(t *testing.T) {
+	t.Parallel()
+	q := open(t, options(t))
+	p := partitions.Each(order.Flash)[0]
+	c := consume(t, q, order.Flash)
+	publish(t, q, p, "a", "b", "c")
+	got := receive(t, c, has("a", "b", "c"))
+	if err := c.Ack(t.Context(), p, got[2].Position); err != nil {
+		t.Fatal(err)
+	}
+	at := q.options.place(p)
+	l, err := q.asking[order.Flash].link(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	committed := func() bool {
+		offset, ok, err := l.committed(t.Context(), at)
+		return err == nil && ok && offset == 3
+	}
+	eventually(t, "the ack is committed", committed)
+	if err := l.commit(t.Context(), at, 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is committed again", committed)
 }

@@ -42,6 +42,35 @@ func (e *Events) Publish(ctx context.Context, shard int, bodies [][]byte) error 
 	return nil
 }
 
+// Read returns everything that the topic holds of a shard, and of those that share its queue, oldest first.
+func (e *Events) Read(ctx context.Context, shard int) (bodies [][]byte, err error) {
+	topic := e.q.options.events()
+	route, err := e.q.routes.find(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	l, err := dial(ctx, route.addr, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	at := place{topic: topic, group: topic, queue: shard % route.queues}
+	from, err := l.min(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		got, err := l.peek(ctx, at, from, pollMessages)
+		if err != nil || len(got.messages) == 0 {
+			return bodies, err
+		}
+		for _, m := range got.messages {
+			bodies = append(bodies, m.body)
+		}
+		from = got.next
+	}
+}
+
 // Close ends publishing.
 func (e *Events) Close() error {
 	e.closed.Store(true)

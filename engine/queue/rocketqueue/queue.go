@@ -240,7 +240,7 @@ func (q *Queue) backlog(ctx context.Context, l *link, p order.Partition) (b queu
 		return b, err
 	}
 	b.Messages = end - from
-	oldest, err := l.pull(ctx, at, from, false)
+	oldest, err := l.peek(ctx, at, from, 1)
 	if err == nil && len(oldest.messages) > 0 {
 		b.Oldest = max(0, time.Since(time.UnixMilli(oldest.messages[0].at)))
 	}

@@ -93,7 +93,7 @@ func (r *routes) fromAny(ctx context.Context, c *command, but ...int) (*command,
 				return a, nil
 			}
 		}
-		errs = append(errs, fmt.Errorf("name server %w", err))
+		errs = append(errs, fmt.Errorf("name server %s: %w: is it running, and is queue.rocketqueue.name_servers right?", addr, err))
 	}
 	return nil, errors.Join(errs...)
 }
@@ -166,7 +166,7 @@ type wanted struct {
 	topic  string
 	queues int
 	groups []string
-	why    string // where the number of queues comes from
+	why    string // where the number of queues comes from; empty: any number will do
 }
 
 func (o *Options) wanted() []wanted {
@@ -175,8 +175,10 @@ func (o *Options) wanted() []wanted {
 		list = append(list, wanted{o.topic(kind), len(o.Partitions.Each(kind)), []string{o.topic(kind), o.starts(kind)},
 			"engine.partitions." + kind.String()})
 	}
-	return append(list, wanted{o.events(), eventQueues, nil, "Sluice"})
+	return append(list, wanted{o.events(), eventQueues, []string{o.events()}, ""})
 }
+
+func (w *wanted) fits(found route) bool { return w.why == "" || found.queues == w.queues }
 
 // differs says that a topic has another number of queues than it must.
 func (w *wanted) differs(found route) error {
@@ -194,7 +196,7 @@ func (r *routes) settle(ctx context.Context, o *Options) error {
 		switch {
 		case err != nil:
 			return err
-		case found.queues != w.queues && len(w.groups) > 0:
+		case !w.fits(found):
 			return w.differs(found)
 		}
 		if err := r.createGroups(ctx, found.addr, w.groups); err != nil {
@@ -271,9 +273,6 @@ func (r *routes) create(ctx context.Context, o *Options, w *wanted) (route, erro
 
 // createGroups makes those groups that are not there.
 func (r *routes) createGroups(ctx context.Context, addr string, groups []string) error {
-	if len(groups) == 0 {
-		return nil
-	}
 	l, err := dial(ctx, addr, nil)
 	if err != nil {
 		return fmt.Errorf("broker %w", err)

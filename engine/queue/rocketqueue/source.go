@@ -154,7 +154,7 @@ func (v *visit) pollOnce(ctx context.Context, s *source) error {
 		}
 	}
 	from := s.next
-	got, err := v.l.pull(ctx, s.place, from, true)
+	got, err := v.l.poll(ctx, s.place, from)
 	if err != nil {
 		return err
 	}
@@ -253,7 +253,7 @@ func (v *visit) cut(ctx context.Context, s *source, next int64) (int64, error) {
 	at, err := v.l.since(ctx, s.place, v.started)
 	for err == nil && at < next {
 		var got *pulled
-		if got, err = v.l.pull(ctx, s.place, at, false); err != nil {
+		if got, err = v.l.peek(ctx, s.place, at, 1); err != nil {
 			break
 		}
 		if len(got.messages) == 0 || got.messages[0].at >= v.started {
