@@ -226,3 +226,30 @@ func (s *tlsServers) wrongSettings(set []string) {
 	plain.Create("sluice_0")
 	refuses(s.t, "it speaks no TLS: switch that on there", but("store.shards="+plain.DSN("sluice_0", false))...)
 }
+
+// TestBenchOverTLS: a bench of a running server knows its gateway by the authority, or by its certificate, and is audited.
+func TestBenchOverTLS(t *testing.T) {
+	t.Parallel()
+	authority := certtest.New(t)
+	pair := authority.Sign("sluice", certtest.Leaf{})
+	listeners := []string{"gateway.tls.certificate_file=" + pair.CertificateFile, "gateway.tls.key_file=" + pair.KeyFile,
+		"ops.tls.certificate_file=" + pair.CertificateFile, "ops.tls.key_file=" + pair.KeyFile}
+	s, _ := open(t, t.TempDir(), listeners...)
+	s.gateway, s.ops = strings.Replace(s.gateway, "http:", "https:", 1), strings.Replace(s.ops, "http:", "https:", 1)
+	bench := func(args ...string) (string, error) {
+		args = append([]string{"bench", "flash", "--target", s.gateway, "--orders", "200", "--connections", "4", "--patience", "-1s", "--set", longD}, args...)
+		out, _, err := cli(t, s, args...)
+		return out, err
+	}
+	for _, args := range [][]string{flags(listeners), append(flags(listeners), "--ca", authority.File)} {
+		if out, err := bench(args...); err != nil || !strings.Contains(out, "audit") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if _, err := bench(append(flags(listeners), "--ca", certtest.New(t).File)...); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("another authority: %v", err)
+	}
+	if _, err := bench(); err == nil || !strings.Contains(err.Error(), "no server answers on ") {
+		t.Errorf("without the listener's certificate: %v", err)
+	}
+}
