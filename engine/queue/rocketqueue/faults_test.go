@@ -132,17 +132,12 @@ func testBrokerKilled(t *testing.T, r *rocketmqtest.RocketMQ, o Options) {
 			book(got)
 		}
 	}
-	for round := range 2 {
-		goal := (round + 1) * 100
-		until("at first", func() bool {
-			return !slices.ContainsFunc(parts, func(p order.Partition) bool { return next[p] < goal })
-		})
-		r.Broker.Kill()
-		r.Broker.Start()
-		since, here := time.Now(), next[parts[0]]
-		until("when it is back", func() bool { return next[parts[0]] > here+5 })
-		t.Logf("deliveries go on %v after the broker", time.Since(since))
-	}
+	until("at first", func() bool { return !slices.ContainsFunc(parts, func(p order.Partition) bool { return next[p] < 100 }) })
+	r.Broker.Kill()
+	r.Broker.Start()
+	since, here := time.Now(), next[parts[0]]
+	until("when it is back", func() bool { return next[parts[0]] > here+5 })
+	t.Logf("deliveries go on %v after the broker", time.Since(since))
 	published := stop()
 	until("the rest", func() bool {
 		for i, p := range parts {
@@ -267,7 +262,7 @@ func testLogLosesItsEnd(t *testing.T, r *rocketmqtest.RocketMQ, o Options) {
 	publish(t, q, lives, again...)
 	expect := func(what string, c queue.Consumer, behind uint64) {
 		t.Helper()
-		got := receive(t, c, has(again...))
+		got := receive(t, c, has(again[len(again)-1]))
 		if !slices.Equal(texts(got), again) || got[0].Position <= behind {
 			t.Errorf("%s: %q came from position %d on, want %q behind %d", what, texts(got), got[0].Position, again, behind)
 		}
