@@ -1,14 +1,17 @@
 # Everything a person does here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: run test build lint fuzz bench mutations soak help
+.PHONY: run cluster test build lint fuzz bench mutations soak help
 
-# Where `make run` keeps its orders.
+# Where `make run` keeps its orders; below it `make cluster`.
 DATA ?= ./data
 # The commit that reports name, marked if the tree has changes.
 REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo +changes)
 
 run: build ## serve the embedded default with demo offers; prints the console, a token and lines to paste
 	./bin/sluice serve -c configs/embedded.yaml --set data_dir=$(DATA) --demo $(ARGS)
+
+cluster: build ## as root on Debian: Redis, RocketMQ, MariaDB shards, two gateways, two persisters and a lifecycle on this machine
+	deploy/local/cluster $(DATA)/cluster $(ARGS)
 
 test: ## every test, on real servers that it starts itself
 	.ci/test
@@ -43,9 +46,11 @@ endif
 mutations: ## every planted bug: each must be noticed by its test, a quarter of an hour (make test plants a third of them)
 	mutations/run
 
-soak: ## crashes and faults at length: 500 random kills, then every fault of a deployment on real servers ten times
+soak: ## crashes and faults at length: 500 random kills, then every fault of a deployment on real servers, and upgrades, ten times
 	SLUICE_SOAK=500 go test ./cmd/sluice -run '^TestCrash' -count=1 -timeout 6h -v
 	SLUICE_SOAK=10 go test ./cmd/sluice -run '^TestFaults' -count=1 -timeout 6h -v
+	servers=$$(mktemp -d) && trap "deploy/local/down $$servers" EXIT && deploy/local/up $$servers mariadb redis rocketmq && set -a && . $$servers/env && \
+		SLUICE_SOAK=10 go test ./cmd/sluice -run '^TestUpgrade$$' -count=1 -timeout 6h -v
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'

@@ -157,12 +157,12 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	w := startWatch(ctx, s.ops, reqs.Offer())
 	var waiting *records
 	if r.o.Generator == Own {
-		if waiting, err = startRecords(ctx, s.gateway, reqs.Spec()); err != nil {
+		if waiting, err = startRecords(ctx, load.Options{Addr: s.gateway, TLS: s.tls}, reqs.Spec()); err != nil {
 			w.stop()
 			return errors.Join(err, profile(nil))
 		}
 	}
-	out, err := r.send(ctx, load.Options{Addr: s.gateway, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
+	out, err := r.send(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
 	if waiting != nil {
 		if stopped := waiting.stop(); err == nil { // both say the same of a server that is not there
 			err = stopped

@@ -79,7 +79,7 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 	profile := r.startProfile(ctx, s, file)
 	before := cpu(s.pid())
 	w := startWatch(ctx, s.ops, 0)
-	flash, normal, err := r.both(ctx, s.gateway, rate, sale, ordinary)
+	flash, normal, err := r.both(ctx, load.Options{Addr: s.gateway, TLS: s.tls}, rate, sale, ordinary)
 	if err != nil {
 		w.stop()
 		return nil, errors.Join(err, profile(nil))
@@ -130,13 +130,14 @@ func (r *runner) bothKinds(ctx context.Context, s *server, rate float64) (sale, 
 }
 
 // both puts both loads on a server. The sale goes on for as long as the ordinary orders do.
-func (r *runner) both(ctx context.Context, addr string, rate float64, sale, ordinary *load.Requests) (flash, normal *outcome, err error) {
+func (r *runner) both(ctx context.Context, to load.Options, rate float64, sale, ordinary *load.Requests) (flash, normal *outcome, err error) {
 	type result struct {
 		out *outcome
 		err error
 	}
 	done := make(chan result)
-	o := load.Options{Addr: addr, Connections: r.o.Connections[0], Rate: rate, Duration: r.o.Duration + time.Second}
+	o := to
+	o.Connections, o.Rate, o.Duration = r.o.Connections[0], rate, r.o.Duration+time.Second
 	go func() {
 		res, err := load.Run(ctx, o, sale)
 		if err != nil {
@@ -145,7 +146,8 @@ func (r *runner) both(ctx context.Context, addr string, rate float64, sale, ordi
 		}
 		done <- result{outcomeOf(res, sale, nil), nil}
 	}()
-	res, err := load.Run(ctx, load.Options{Addr: addr, Connections: ordinaryConnections, Rate: mixedOrdinary}, ordinary)
+	to.Connections, to.Rate = ordinaryConnections, mixedOrdinary
+	res, err := load.Run(ctx, to, ordinary)
 	other := <-done
 	if err := errors.Join(err, other.err); err != nil {
 		return nil, nil, err
@@ -161,7 +163,7 @@ func (r *runner) bareFlood(ctx context.Context, rate float64, sale, ordinary *lo
 	}
 	defer func() { _ = c.stop() }()
 	r.quietBefore(ctx, round)
-	flash, normal, err := r.both(ctx, c.addrs["gateway"], rate, sale, ordinary)
+	flash, normal, err := r.both(ctx, load.Options{Addr: c.addrs["gateway"]}, rate, sale, ordinary)
 	if err != nil {
 		return fmt.Errorf("bare server: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,11 +22,23 @@ type opsClient struct {
 	http        http.Client
 }
 
-func newOpsClient(addr, token string) *opsClient {
+func newOpsClient(addr, token string, secure *tls.Config) *opsClient {
+	c := &opsClient{base: strings.TrimSuffix(addr, "/"), token: token, http: http.Client{Timeout: 2 * time.Minute}}
 	if !strings.Contains(addr, "://") {
-		addr = "http://" + addr
+		c.base = scheme(secure) + c.base
 	}
-	return &opsClient{base: strings.TrimSuffix(addr, "/"), token: token, http: http.Client{Timeout: 2 * time.Minute}}
+	if secure != nil {
+		c.http.Transport = &http.Transport{TLSClientConfig: secure}
+	}
+	return c
+}
+
+// scheme begins the address of a listener.
+func scheme(secure *tls.Config) string {
+	if secure != nil {
+		return "https://"
+	}
+	return "http://"
 }
 
 func (c *opsClient) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +47,8 @@ type Options struct {
 	OpsToken  string
 	JWTSecret string
 	Service   string // the service token
+	// TLS is how the gateway is reached if it speaks TLS, OpsTLS the ops listener, those of child processes too; nil: in plain.
+	TLS, OpsTLS *tls.Config
 	// Audit says where the target's stores are. nil: those of the child process, or of a target none: not audited.
 	Audit *audit.Options
 

@@ -27,7 +27,7 @@ type records struct {
 	running  sync.WaitGroup
 }
 
-func startRecords(ctx context.Context, addr string, spec load.Spec) (*records, error) {
+func startRecords(ctx context.Context, to load.Options, spec load.Spec) (*records, error) {
 	spec.Count, spec.Users, spec.Wait, spec.Lines = recordOrders, 0, recordWait, 0
 	spec.Seed++
 	reqs, err := load.Build(spec)
@@ -37,7 +37,8 @@ func startRecords(ctx context.Context, addr string, spec load.Spec) (*records, e
 	ctx, cancel := context.WithCancel(ctx)
 	w := &records{requests: reqs, cancel: cancel}
 	w.running.Go(func() {
-		w.results, w.err = load.Run(ctx, load.Options{Addr: addr, Connections: recordConnections, Rate: recordsPerSecond}, reqs)
+		to.Connections, to.Rate = recordConnections, recordsPerSecond
+		w.results, w.err = load.Run(ctx, to, reqs)
 	})
 	return w, nil
 }

@@ -64,7 +64,7 @@ func (r *runner) storms(ctx context.Context, connections int) (*Round, error) {
 	r.quietBefore(ctx, round)
 	w := startWatch(ctx, s.ops, 0)
 	pick := pickCopies(keys, r.o.Copies)
-	res, err := r.shown(ctx, load.Options{Addr: s.gateway, Connections: connections, Rate: r.o.Rate,
+	res, err := r.shown(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: connections, Rate: r.o.Rate,
 		Sends: keys * r.o.Copies, Pick: pick}, reqs)
 	if err != nil {
 		w.stop()

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,8 +20,10 @@ import (
 type server struct {
 	gateway string
 	ops     *opsClient
-	secret  string // of buyers' tokens
-	service string // the service token
+	secret  string      // of buyers' tokens
+	service string      // the service token
+	tls     *tls.Config // of the gateway; nil: in plain
+	opsTLS  *tls.Config
 	child   *child // nil: somebody's
 	dir     string // of the child; empty: somebody's
 	place   *Place
@@ -35,8 +38,8 @@ type server struct {
 // startServer starts a server in a new directory, or reaches the target.
 func startServer(ctx context.Context, o *Options) (*server, error) {
 	if o.Target != "" {
-		return &server{gateway: o.Target, ops: newOpsClient(o.Ops, o.OpsToken), secret: o.JWTSecret,
-			service: o.Service, judge: o.Audit}, nil
+		return &server{gateway: o.Target, ops: newOpsClient(o.Ops, o.OpsToken, o.OpsTLS), secret: o.JWTSecret,
+			service: o.Service, judge: o.Audit, tls: o.TLS, opsTLS: o.OpsTLS}, nil
 	}
 	dir, err := os.MkdirTemp(o.Dir, "sluice-bench-")
 	if err != nil {
@@ -46,7 +49,7 @@ func startServer(ctx context.Context, o *Options) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, keep: o.Keep, secret: random(), service: random(), judge: o.Audit}
+	s := &server{dir: dir, keep: o.Keep, secret: random(), service: random(), judge: o.Audit, tls: o.TLS, opsTLS: o.OpsTLS}
 	if s.place, err = o.place(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -59,7 +62,7 @@ func startServer(ctx context.Context, o *Options) (*server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.remove())
 	}
-	s.gateway, s.ops = s.child.addrs["gateway"], newOpsClient(s.child.addrs["ops"], token)
+	s.gateway, s.ops = s.child.addrs["gateway"], newOpsClient(s.child.addrs["ops"], token, o.OpsTLS)
 	if s.judge == nil {
 		s.judge = s.stores()
 	}
@@ -131,7 +134,7 @@ func (s *server) audit(ctx context.Context, history []audit.Entry) (*audit.Repor
 		return nil, nil
 	}
 	o := *s.judge
-	o.OpsURL, o.OpsToken, o.History, o.Settle = s.ops.base, s.ops.token, history, settleWait
+	o.OpsURL, o.OpsToken, o.OpsTLS, o.History, o.Settle = s.ops.base, s.ops.token, s.opsTLS, history, settleWait
 	report, err := audit.Run(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)

@@ -52,7 +52,7 @@ func (r *runner) sellOut(ctx context.Context, s *server) (*load.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := load.Run(ctx, load.Options{Addr: s.gateway, Connections: 1}, reqs)
+	res, err := load.Run(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: 1}, reqs)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (r *runner) refusals(ctx context.Context, s *server, connections int, reqs 
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
 	cpuBefore := cpu(s.pid())
-	out, err := r.run(ctx, load.Options{Addr: s.gateway, Connections: connections, Rate: r.o.Rate, Duration: r.o.Duration}, reqs, false)
+	out, err := r.run(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: connections, Rate: r.o.Rate, Duration: r.o.Duration}, reqs, false)
 	if err != nil {
 		return nil, err
 	}

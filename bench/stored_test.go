@@ -21,7 +21,7 @@ func counting(t *testing.T, counts ...int) *watch {
 		}
 	}))
 	t.Cleanup(server.Close)
-	return &watch{ops: newOpsClient(server.URL, ""), cancel: func() {}}
+	return &watch{ops: newOpsClient(server.URL, "", nil), cancel: func() {}}
 }
 
 // A server that is started anew counts from 0; a watch goes on.

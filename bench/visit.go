@@ -84,7 +84,7 @@ func (t *tally) add(err error) {
 }
 
 func newVisitors(s *server, connections int, reqs *load.Requests) (*visitors, error) {
-	shop, err := client.New(client.Options{Base: "http://" + s.gateway, ConnectionsMax: connections,
+	shop, err := client.New(client.Options{Base: scheme(s.tls) + s.gateway, TLS: s.tls, ConnectionsMax: connections,
 		Token: func(context.Context) (string, error) { return s.service, nil }})
 	if err != nil {
 		return nil, err

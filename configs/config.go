@@ -40,6 +40,7 @@ func Distributed() []byte { return slices.Clone(distributed) }
 // Config is a whole configuration. It is read-only once loaded.
 type Config struct {
 	DataDir   string
+	Role      string // what this process runs
 	Log       Log
 	Runtime   Runtime
 	Disk      Disk
@@ -56,6 +57,14 @@ type Config struct {
 
 	fields []*Field
 }
+
+// The roles.
+const (
+	RoleAll       = "all"
+	RoleGateway   = "gateway"   // the public listener and the engine
+	RolePersist   = "persist"   // stores orders
+	RoleLifecycle = "lifecycle" // what happens to stored orders by itself, and the feed of events
+)
 
 // Log says how the program logs, on standard error.
 type Log struct {
@@ -89,6 +98,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	check(c.DataDir != "", "data_dir must name a directory")
+	check(slices.Contains([]string{RoleAll, RoleGateway, RolePersist, RoleLifecycle}, c.Role),
+		"role must be all, gateway, persist or lifecycle, not %q", c.Role)
 	check(c.Log.Format == "text" || c.Log.Format == "json", "log.format must be text or json, not %q", c.Log.Format)
 	check(c.Runtime.GCPercent >= 10 && c.Runtime.GCPercent <= 10_000, "runtime.gc_percent must be 10 to 10000")
 	check(c.Runtime.ProcsMin >= 1 && c.Runtime.ProcsMin <= 256, "runtime.procs_min must be 1 to 256")
@@ -104,7 +115,8 @@ func (c *Config) Validate() error {
 func (c *Config) GatewayOptions(s *Secrets) gateway.Options {
 	o := c.Gateway
 	o.JWTSecrets = append([]string{s.JWT}, s.JWTOthers...)
-	o.ServiceTokens, o.MaxQueueAge, o.Kinds = []string{s.ServiceToken}, c.Engine.MaxQueueAge, c.Engine.Kinds
+	o.ServiceTokens = append([]string{s.ServiceToken}, s.ServiceOthers...)
+	o.MaxQueueAge, o.Kinds = c.Engine.MaxQueueAge, c.Engine.Kinds
 	o.Traced = c.Trace.Endpoint != ""
 	return o
 }

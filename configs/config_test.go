@@ -57,7 +57,7 @@ func TestDefaultsAreTheStages(t *testing.T) {
 		t.Errorf("embedded.yaml is not the gateway's default (-stage +file):\n%s", d)
 	}
 	wantLifecycle := lifecycle.Options{Tuning: lifecycle.Tuning{ExpireEvery: time.Second, GiveBackEvery: 200 * time.Millisecond,
-		CallTimeout: 5 * time.Second}}
+		EventsEvery: 500 * time.Millisecond, CallTimeout: 5 * time.Second}}
 	if d := cmp.Diff(wantLifecycle, c.Lifecycle); d != "" {
 		t.Errorf("embedded.yaml is not lifecycle's default (-stage +file):\n%s", d)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sluice/configs"
+	"sluice/gateway/ops"
 )
 
 func TestSecretsAreGeneratedOnce(t *testing.T) {
@@ -88,7 +89,11 @@ func TestSecretMistakes(t *testing.T) {
 		{"log.level=info", "SLUICE_JWT_SECRET=short", "SLUICE_JWT_SECRET must have at least 32 characters"},
 		{"log.level=info", "SLUICE_JWT_SECRET=0123456789abcdef0123456789abcdef,short", "SLUICE_JWT_SECRET must have at least 32 characters"},
 		{"log.level=info", "SLUICE_JWT_SECRET=,", "SLUICE_JWT_SECRET holds no secret"},
-		{"log.level=info", "SLUICE_OPS_TOKEN=with a space in it here", "SLUICE_OPS_TOKEN must be visible ASCII"},
+		{"log.level=info", "SLUICE_OPS_TOKEN=0123456789abcdef short", "SLUICE_OPS_TOKEN must have at least 16 characters"},
+		{"log.level=info", "SLUICE_OPS_TOKEN=alice:short", "SLUICE_OPS_TOKEN must have at least 16 characters"},
+		{"log.level=info", "SLUICE_OPS_TOKEN=al!ce:0123456789abcdef", "what stands before a colon is a token's name: 1 to 32 letters"},
+		{"log.level=info", "SLUICE_SERVICE_TOKEN=0123456789abcdef\u00e9", "SLUICE_SERVICE_TOKEN must be visible ASCII"},
+		{"log.level=info", "SLUICE_STORE_PASSWORD=with a space", "SLUICE_STORE_PASSWORD must be visible ASCII"},
 		{"secrets.ops_token_file=/nowhere", "", "secrets.ops_token_file: open /nowhere"},
 		{"secrets.ops_token_file=" + empty, "", "is empty"},
 	} {
@@ -109,5 +114,110 @@ func TestSecretMistakes(t *testing.T) {
 		if _, err := config.LoadSecrets(nil, true); err != nil {
 			t.Errorf("%s is a loopback address: %v", local, err)
 		}
+	}
+}
+
+// Tokens may be several, and those of the ops listener may have names.
+func TestSeveralTokens(t *testing.T) {
+	t.Parallel()
+	tokens := write(t, "ops", "alice:"+strings.Repeat("a", 16)+"\n"+strings.Repeat("b", 16)+"\n")
+	c, err := load(configs.Source{Set: []string{"secrets.ops_token_file=" + tokens, "data_dir=" + t.TempDir()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.LoadSecrets([]string{"SLUICE_SERVICE_TOKEN=" + strings.Repeat("1", 16) + "," + strings.Repeat("2", 16)}, true)
+	want := []ops.Token{{Name: "alice", Secret: strings.Repeat("a", 16)}, {Secret: strings.Repeat("b", 16)}}
+	if err != nil || s.OpsToken != want[0].Secret || !slices.Equal(s.OpsTokens, want) ||
+		!slices.Equal(c.GatewayOptions(s).ServiceTokens, []string{strings.Repeat("1", 16), strings.Repeat("2", 16)}) {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// What is read again and is wrong stays as it was, what is right is taken, and no word of it says a secret.
+func TestReread(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	jwt, password := write(t, "jwt", strings.Repeat("1", 32)), write(t, "password", "former")
+	c, err := load(configs.Source{Set: []string{"secrets.jwt_secret_file=" + jwt, "secrets.redis_password_file=" + password, "data_dir=" + dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"SLUICE_SERVICE_TOKEN=0123456789abcdef"}
+	first, err := c.LoadSecrets(env, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reread := func(last *configs.Secrets, want string, changed ...string) *configs.Secrets {
+		t.Helper()
+		next, err := c.RereadSecrets(env, last)
+		if got := last.Changed(next); !slices.Equal(got, changed) {
+			t.Errorf("changed %v, want %v", got, changed)
+		}
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hidden") {
+			t.Errorf("a secret is told: %v", err)
+		}
+		return next
+	}
+	same := reread(first, "")
+	if same.JWT != first.JWT || same.OpsToken != first.OpsToken || same.ServiceToken != first.ServiceToken {
+		t.Errorf("%+v, %+v", first, same)
+	}
+	put(jwt, "hidden-and-short")
+	put(password, "later")
+	later := reread(first, jwt+" must have at least 32 characters", "redis_password")
+	if later.JWT != first.JWT || later.RedisPassword != "later" {
+		t.Errorf("%+v", later)
+	}
+	put(jwt, "")
+	reread(later, jwt+" is empty")
+	if err := os.Remove(jwt); err != nil {
+		t.Fatal(err)
+	}
+	reread(later, "secrets.jwt_secret_file: open ")
+	put(jwt, strings.Repeat("1", 32))
+	own := filepath.Join(dir, "secrets.yaml")
+	put(own, "ops_token: [hidden\n")
+	reread(later, "secrets.yaml is not YAML")
+	put(own, "# nothing\n")
+	if last := reread(later, "ops_token is not in "+own); last.OpsToken != first.OpsToken {
+		t.Errorf("%+v", last)
+	}
+	put(own, "ops_token: hidden-0123456789\n")
+	if last := reread(later, "", "ops_token"); last.OpsToken != "hidden-0123456789" {
+		t.Errorf("%+v", last)
+	}
+}
+
+// What a person should know of the files is said; nothing is said of files that are as they should be.
+func TestSecretWarnings(t *testing.T) {
+	t.Parallel()
+	file := write(t, "password", "x")
+	c, err := load(configs.Source{Set: []string{"secrets.store_password_file=" + file, "data_dir=" + t.TempDir()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"SLUICE_OPS_TOKEN=x", "SLUICE_STORE_PASSWORD="}
+	if list := c.SecretWarnings(env); len(list) > 0 {
+		t.Errorf("%q", list)
+	}
+	key := write(t, "key", "x")
+	for _, f := range []string{file, key} {
+		if err := os.Chmod(f, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := c.SecretWarnings([]string{"SLUICE_STORE_PASSWORD=y"}, key)
+	if len(list) != 3 || !strings.HasPrefix(list[0], file+" can be read by everybody on this machine (mode 0644)") || !strings.HasPrefix(list[1], key) ||
+		!strings.HasPrefix(list[2], "SLUICE_STORE_PASSWORD is set, so secrets.store_password_file is not looked at") {
+		t.Errorf("%q", list)
 	}
 }

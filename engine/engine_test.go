@@ -407,7 +407,7 @@ func TestSoldOutFlag(t *testing.T) {
 		t.Fatalf("retry of the accepted order: %s", got.Answer.Verdict)
 	}
 	total := int64(3)
-	_, err := w.store.ChangeOffer(t.Context(), o.ID, storeChange(&total))
+	_, _, err := w.store.ChangeOffer(t.Context(), o.ID, storeChange(&total))
 	check(t, err)
 	w.await("units", func() bool { return !w.engine.Offer(o.ID).SoldOut() })
 	w.wantVerdict(w.place(o, 2, "b"), Placed)
@@ -429,7 +429,7 @@ func TestDriftHeals(t *testing.T) {
 	_, err := w.mem.Apply(t.Context(), w.flash(), s.epoch, []order.LogRow{{N: s.applied.Load() + 1,
 		Items: []order.LogItem{{Op: order.OpRaise, Offer: o.ID, Units: 1}}}})
 	check(t, err)
-	_, err = w.store.ChangeOffer(t.Context(), o.ID, storeTitle("another")) // the row of that number
+	_, _, err = w.store.ChangeOffer(t.Context(), o.ID, storeTitle("another")) // the row of that number
 	check(t, err)
 	w.await("drift", func() bool { return w.engine.Stats().Drift > 0 })
 	w.agree(o, 1)

@@ -20,7 +20,7 @@ func TestOffersAreSortedOncePerChange(t *testing.T) {
 	if !slices.IsSortedFunc(list, func(a, b *Offer) int { return cmp.Compare(a.ID, b.ID) }) {
 		t.Errorf("the list is not sorted")
 	}
-	_, err := w.store.ChangeOffer(t.Context(), list[1].ID, storeTitle("new"))
+	_, _, err := w.store.ChangeOffer(t.Context(), list[1].ID, storeTitle("new"))
 	check(t, err)
 	w.await("the new title", func() bool { return w.engine.Offers()[1].Title == "new" })
 	if list[1].Title == "new" {

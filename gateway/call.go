@@ -197,7 +197,7 @@ func (c *call) hasServiceToken() bool {
 // isService tells whether token is one of the shop's own servers.
 func (g *Gateway) isService(token []byte) bool {
 	found := 0
-	for _, t := range g.opts.ServiceTokens {
+	for _, t := range *g.services.Load() {
 		found |= subtle.ConstantTimeCompare([]byte(t), token)
 	}
 	return found == 1

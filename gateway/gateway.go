@@ -15,6 +15,7 @@ import (
 
 	"sluice/engine"
 	"sluice/engine/order"
+	"sluice/internal/tlsfile"
 	"sluice/persist/store"
 )
 
@@ -59,7 +60,8 @@ type Gateway struct {
 	tuned    atomic.Pointer[Tuning]
 	deps     Deps
 	tokens   *tokens
-	keyFile  *keyFile // nil: no public keys
+	services atomic.Pointer[[]string] // the service tokens
+	keyFile  *keyFile                 // nil: no public keys
 	limiters *limiters
 	server   *fasthttp.Server
 	hub      *hub
@@ -79,8 +81,12 @@ type Gateway struct {
 
 // New returns a gateway that does nothing until Start. Options are validated by who loads them.
 func New(o Options, d Deps) *Gateway {
+	if o.TLS.On() && o.Certificate == nil {
+		panic("BUG: the gateway is to speak TLS and has no certificate")
+	}
 	g := &Gateway{opts: o, deps: d, tokens: newTokens(&o), limiters: newLimiters(o.TrustedProxies), seed: rand.Uint64()}
 	g.tuned.Store(&o.Tuning)
+	g.services.Store(&o.ServiceTokens)
 	g.hub = newHub(d.Orders, o.Tuning.WaitersMax, d.Log)
 	g.reads = make([]slots, d.Orders.Shards())
 	g.noOffer = ", or it is too new"
@@ -101,6 +107,13 @@ func (g *Gateway) Tune(t Tuning) error {
 	g.hub.waitersMax.Store(int64(t.WaitersMax))
 	g.limiters.forgetUnused(&t.Limits)
 	return nil
+}
+
+// Trust replaces the secrets of users' tokens and the service tokens, which are as Options want them. It takes effect with
+// the next request.
+func (g *Gateway) Trust(jwtSecrets, serviceTokens []string) {
+	g.tokens.trust(jwtSecrets)
+	g.services.Store(&serviceTokens)
 }
 
 // Start reads the public keys, listens and serves. It returns once the listener is open; ctx bounds only that.
@@ -125,8 +138,12 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if g.keyFile != nil {
 		g.goroutine.Go(func() { g.watchKeys(watch) })
 	}
+	var accepting net.Listener = &boundedListener{Listener: l, g: g}
+	if g.opts.TLS.On() {
+		accepting = tlsfile.Listen(accepting, g.opts.Certificate)
+	}
 	g.goroutine.Go(func() {
-		if err := g.server.Serve(&boundedListener{Listener: l, g: g}); err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := g.server.Serve(accepting); err != nil && !errors.Is(err, net.ErrClosed) {
 			g.deps.Log.Error("the public listener has failed", "error", err)
 		}
 	})

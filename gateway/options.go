@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,12 +11,17 @@ import (
 
 	"sluice/engine/order"
 	"sluice/gateway/limit"
+	"sluice/internal/tlsfile"
 )
 
 // Options are fixed for the life of a gateway.
 type Options struct {
 	// Listen is the address of the public listener, host:port. Port 0 takes a free one.
 	Listen string `koanf:"listen"`
+	// TLS is the listener's certificate; none: it speaks in plain. Certificate gives what its files hold, at each handshake; with
+	// TLS it is needed.
+	TLS         tlsfile.Server          `koanf:"tls"`
+	Certificate func() *tls.Certificate `koanf:"-"`
 	// JWTSecrets are the HMAC keys that users' tokens may be signed with, 32 bytes each at least. A new key is rolled
 	// out by putting it behind the old one, then in front, then removing the old one.
 	JWTSecrets []string `koanf:"-"`
@@ -125,7 +131,7 @@ func (o *Options) Validate() error {
 		err := validOrigin(origin)
 		check(err == nil, "cors_origins entry %d %w", i, err)
 	}
-	return errors.Join(append(errs, o.Tuning.Validate())...)
+	return errors.Join(append(errs, o.TLS.Validate("gateway.tls"), o.Tuning.Validate())...)
 }
 
 // Validate reports every value out of its bounds, joined; nil if there is none.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +54,13 @@ func (l quietLogger) Printf(format string, args ...any) { l.log.Debug(fmt.Sprint
 
 // serveUnreadable answers a request that could not be read. The connection is closed afterwards.
 func (g *Gateway) serveUnreadable(ctx *fasthttp.RequestCtx, err error) {
-	if c, ok := ctx.Conn().(*lingeringConn); ok {
+	conn := ctx.Conn()
+	// The deadline for writing that is in force is that of the answer before, or of the handshake: it may be over.
+	_ = conn.SetWriteDeadline(time.Now().Add(g.opts.WriteTimeout))
+	if c, ok := conn.(*tls.Conn); ok {
+		conn = c.NetConn()
+	}
+	if c, ok := conn.(*lingeringConn); ok {
 		c.linger.Store(true)
 	}
 	c := g.begin(ctx)
@@ -103,9 +110,15 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// turnAway answers a connection that is one too many, without reading from it. A new connection has room for so little.
+// turnAway answers a connection that is one too many, without reading from it. A new connection has room for so little. In TLS
+// there is no answer before a handshake, which would be work for whoever is too much: it is closed.
 func (g *Gateway) turnAway(c net.Conn) {
 	id := g.requestID(g.stats.in.Add(1))
+	if g.opts.TLS.On() {
+		_ = c.Close()
+		g.stats.answered(codeOverloaded)
+		return
+	}
 	body := appendProblem(nil, &problem{code: codeOverloaded, detail: "Too many connections. Try again."}, id[:])
 	answer := fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: %s\r\n%s: %s\r\n%s: 1\r\n"+
 		"Content-Length: %d\r\n\r\n%s", typeProblem, headRequestID, id[:], headRetryAfter, len(body), body)

@@ -159,6 +159,27 @@ func TestTooLargeAndSentWhole(t *testing.T) {
 	readAnswer(t, res).is(413, "body_too_large")
 }
 
+// Who asks again on a connection that has rested, and cannot be read, is told so: the time to write its answer begins anew.
+func TestUnreadableAfterARest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.WriteTimeout = 100 * time.Millisecond })
+	c, err := net.Dial("tcp", w.gateway.Addr())
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	in := bufio.NewReader(c)
+	for _, request := range []string{"GET /v1/offers HTTP/1.1\r\nHost: x\r\n\r\n", post(BodyMax+1, "")} {
+		_, err = c.Write([]byte(request))
+		must(t, err)
+		res, err := http.ReadResponse(in, nil)
+		must(t, err)
+		if a := readAnswer(t, res); a.status != 200 {
+			a.is(413, "body_too_large")
+		}
+		<-time.After(3 * w.gateway.opts.WriteTimeout)
+	}
+}
+
 // One slow client must not hold up another.
 func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	t.Parallel()

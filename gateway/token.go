@@ -27,12 +27,17 @@ import (
 // public keys are remembered until they expire or the keys change, those of secrets are not: a look into a shared table
 // costs about as much as their check.
 type tokens struct {
-	macs   []*sync.Pool // of *mac, one pool per key: making a keyed hash costs more than using it
-	parser *jwt.Parser
-	set    jwt.VerificationKeySet
+	secrets atomic.Pointer[secretKeys]
+	parser  *jwt.Parser
 
 	public *jwt.Validator // of the claims of tokens that public keys have signed, beside those of all tokens
 	keys   atomic.Pointer[keySet]
+}
+
+// secretKeys are the secrets as they are at one moment.
+type secretKeys struct {
+	macs []*sync.Pool // of *mac, one pool per key: making a keyed hash costs more than using it
+	set  jwt.VerificationKeySet
 }
 
 const (
@@ -53,12 +58,19 @@ func newTokens(o *Options) *tokens {
 		claims = append(claims, jwt.WithAudience(o.TokenAudience))
 	}
 	t.public = jwt.NewValidator(claims...)
-	for _, secret := range o.JWTSecrets {
-		key := []byte(secret)
-		t.macs = append(t.macs, &sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }})
-		t.set.Keys = append(t.set.Keys, key)
-	}
+	t.trust(o.JWTSecrets)
 	return t
+}
+
+// trust replaces the secrets. A token that is being verified is so by the former ones or by these.
+func (t *tokens) trust(secrets []string) {
+	keys := &secretKeys{}
+	for _, secret := range secrets {
+		key := []byte(secret)
+		keys.macs = append(keys.macs, &sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }})
+		keys.set.Keys = append(keys.set.Keys, key)
+	}
+	t.secrets.Store(keys)
 }
 
 // MintToken returns a token for a user that verifies under secret until expires.
@@ -133,7 +145,7 @@ func (t *tokens) parse(token []byte, keys *keySet) (parsed *jwt.Token, user orde
 		case critical:
 			return nil, errCritical
 		case p.Method == jwt.SigningMethodHS256:
-			return t.set, nil
+			return t.secrets.Load().set, nil
 		}
 		return keys.candidates(p.Header, p.Method.Alg()), nil
 	})
@@ -188,7 +200,7 @@ type mac struct {
 // signed tells whether signature (base64) is that of text under one of the keys. It takes the same time whatever the
 // signature is.
 func (t *tokens) signed(text, signature []byte) bool {
-	for _, macs := range t.macs {
+	for _, macs := range t.secrets.Load().macs {
 		m := macs.Get().(*mac)
 		m.Reset()
 		m.Write(text)

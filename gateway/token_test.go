@@ -111,7 +111,7 @@ func hs512(t *testing.T) string {
 // The usual tokens must not need golang-jwt, nor memory.
 func TestTokenQuickTakesUsual(t *testing.T) {
 	tok := newTokens(&Options{JWTSecrets: []string{testSecret}})
-	tok.parser, tok.set = nil, jwt.VerificationKeySet{} // slow would crash
+	tok.parser, tok.secrets.Load().set = nil, jwt.VerificationKeySet{} // slow would crash
 	for _, token := range []string{
 		MintToken(testSecret, 42, time.Now().Add(time.Hour)),
 		usualToken(t, `{"iss":"shop","sub":"42","iat":1700000000,"exp":4102444800}`),

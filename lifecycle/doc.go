@@ -9,17 +9,27 @@
 // marks the events as handled. It may stop anywhere: what is due is read again, and the home shard leaves out causes
 // that it has seen.
 //
+// # The feed of events
+//
+// Every event is also for others to read (package feed). The relay of a shard gives events their numbers, hands them to the
+// publisher if there is one, and then notes how far it has come. It may stop anywhere:
+//
+//	number   in one transaction, under the row of the counter; readers of the table have the events now
+//	publish  readers of the broker have them; the next relay publishes them again, with the same numbers
+//	note     the next relay goes on behind them
+//
 // # Goroutines
 //
-// Per user shard two, from Start to Close: one expires unpaid orders every Tuning.ExpireEvery, one gives back what is
-// due, every Tuning.GiveBackEvery and whenever something was cancelled or expired. Several processes may do the same at
-// once: orders are locked while they expire, and causes are unique.
+// Per user shard three, from Start to Close: one expires unpaid orders every Tuning.ExpireEvery, one gives back what is
+// due, every Tuning.GiveBackEvery and whenever something was cancelled or expired, one relays events every
+// Tuning.EventsEvery. Several processes may do the same at once: orders are locked while they expire, causes are unique,
+// and so are numbers. A Lifecycle that is not started cancels, and does nothing else.
 //
 // # Limits
 //
-// One transaction expires, or gives back, at most batchMax orders. Every call of the store is bounded by
-// Tuning.CallTimeout. A give-back that failed is put off, so that a home shard that is down, or one bad row, holds up
-// nothing else.
+// One transaction expires, or gives back, at most batchMax orders; a page of the feed has feed.PageMax events. Every call
+// of the store or the publisher is bounded by Tuning.CallTimeout. A give-back that failed is put off, so that a home shard
+// that is down, or one bad row, holds up nothing else.
 //
 // # Failure
 //

@@ -29,20 +29,21 @@ func (l *lead) Leave(_ context.Context, job string) {
 	l.left = append(l.left, job)
 }
 
-// One process expires unpaid orders, and leaves it to another one when it stops.
+// One process expires unpaid orders and relays events, and leaves both to another one when it stops.
 func TestWhoLeadsExpires(t *testing.T) {
 	onDialects(t, func(x *shop) {
 		other, here := &lead{no: true}, &lead{}
-		x.start(Options{Leader: other, Tuning: Tuning{ExpireEvery: time.Millisecond}})
+		x.start(Options{Leader: other, Tuning: Tuning{ExpireEvery: time.Millisecond, EventsEvery: time.Millisecond}})
 		idle := x.Lifecycle
 		x.start(Options{Leader: here, Tuning: Tuning{ExpireEvery: 100 * time.Millisecond}})
 		x.place(0, 1, "soon", users(1, 50)...)
 		x.await(0)
-		if n := idle.Stats().Expired; n != 0 {
-			x.t.Errorf("%d orders were expired by who does not lead", n)
+		x.awaitEvents(100)
+		if st := idle.Stats(); st.Expired != 0 || st.EventsNumbered != 0 {
+			x.t.Errorf("%d orders were expired and %d events numbered by who does not lead", st.Expired, st.EventsNumbered)
 		}
 		noError(x.t, x.Lifecycle.Close(context.Background()))
-		if len(here.left) != x.Shards() {
+		if len(here.left) != 2*x.Shards() {
 			x.t.Errorf("left %v, of %d shards", here.left, x.Shards())
 		}
 	})

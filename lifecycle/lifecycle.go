@@ -10,21 +10,26 @@ import (
 	"time"
 
 	"sluice/internal/leader"
+	"sluice/lifecycle/feed"
 	"sluice/persist/store"
 )
 
 // Options are fixed for the life of a Lifecycle.
 type Options struct {
-	// Leader lets one process look for the unpaid orders of a shard, of several that would. nil: there is no other.
+	// Leader lets one process look for the unpaid orders of a shard, and relay its events, of several that would. nil:
+	// there is no other.
 	Leader leader.Leader
-	Tuning Tuning
+	// Publisher carries the feed of events to its readers. nil: they read it from the store.
+	Publisher feed.Publisher
+	Tuning    Tuning
 }
 
 // Tuning may change while it runs. Zero values mean the defaults.
 type Tuning struct {
 	ExpireEvery   time.Duration // between two looks for unpaid orders: 1 s
 	GiveBackEvery time.Duration // between two looks for give-backs that nobody announced: 200 ms
-	CallTimeout   time.Duration // for one call of the store: 5 s
+	EventsEvery   time.Duration // between two looks for events that are not in the feed yet: 500 ms
+	CallTimeout   time.Duration // for one call of the store, or of the publisher: 5 s
 }
 
 // Validate reports every option out of its bounds, joined; nil if there is none.
@@ -40,6 +45,7 @@ func (t *Tuning) Validate() error {
 	}
 	check(t.ExpireEvery, "expire_every")
 	check(t.GiveBackEvery, "give_back_every")
+	check(t.EventsEvery, "events_every")
 	check(t.CallTimeout, "call_timeout")
 	return errors.Join(errs...)
 }
@@ -52,12 +58,14 @@ const (
 
 // Lifecycle is the life of stored orders. It is safe for concurrent use.
 type Lifecycle struct {
-	tuned  atomic.Pointer[Tuning] // without zero values
-	leader leader.Leader
-	store  *store.Store
-	log    *slog.Logger
-	kicks  []chan struct{} // per user shard: something is due, or the tuning has changed
-	looks  []chan struct{} // per user shard: the tuning has changed, look for unpaid orders
+	tuned     atomic.Pointer[Tuning] // without zero values
+	leader    leader.Leader
+	publisher feed.Publisher // nil: none
+	store     *store.Store
+	log       *slog.Logger
+	kicks     []chan struct{} // per user shard: something is due, or the tuning has changed
+	looks     []chan struct{} // per user shard: the tuning has changed, look for unpaid orders
+	relays    []chan struct{} // per user shard: the same, look for events
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -66,8 +74,8 @@ type Lifecycle struct {
 
 type counters struct {
 	cancelled, alreadyCancelled, notCancellable, notFound atomic.Int64
-	expired, givenBack                                    atomic.Int64
-	expireFailures, giveBackFailures                      atomic.Int64
+	expired, givenBack, numbered, published               atomic.Int64
+	expireFailures, giveBackFailures, relayFailures       atomic.Int64
 }
 
 // Stats are counts since New.
@@ -78,8 +86,11 @@ type Stats struct {
 	NotFound         int64 `json:"not_found"`
 	Expired          int64 `json:"expired"`
 	GivenBack        int64 `json:"given_back"`         // claims whose units came back
+	EventsNumbered   int64 `json:"events_numbered"`    // events that got their number in the feed
+	EventsPublished  int64 `json:"events_published"`   // events that a publisher has made durable, repeats counted again
 	ExpireFailures   int64 `json:"expire_failures"`    // looks for unpaid orders that failed
 	GiveBackFailures int64 `json:"give_back_failures"` // give-backs put off, and looks for them that failed
+	RelayFailures    int64 `json:"relay_failures"`     // of the relay of events
 }
 
 // New returns a Lifecycle whose goroutines do nothing until Start. It does not own the store.
@@ -87,10 +98,10 @@ func New(o Options, s *store.Store, log *slog.Logger) *Lifecycle {
 	if o.Leader == nil {
 		o.Leader = leader.Alone{}
 	}
-	l := &Lifecycle{leader: o.Leader, store: s, log: log, kicks: make([]chan struct{}, s.Shards()), looks: make([]chan struct{}, s.Shards())}
+	l := &Lifecycle{leader: o.Leader, publisher: o.Publisher, store: s, log: log}
 	l.tuned.Store(o.Tuning.filled())
-	for i := range l.kicks {
-		l.kicks[i], l.looks[i] = make(chan struct{}, 1), make(chan struct{}, 1)
+	for range s.Shards() {
+		l.kicks, l.looks, l.relays = append(l.kicks, make(chan struct{}, 1)), append(l.looks, make(chan struct{}, 1)), append(l.relays, make(chan struct{}, 1))
 	}
 	return l
 }
@@ -104,6 +115,7 @@ func (t Tuning) filled() *Tuning {
 	}
 	set(&t.ExpireEvery, time.Second)
 	set(&t.GiveBackEvery, 200*time.Millisecond)
+	set(&t.EventsEvery, 500*time.Millisecond)
 	set(&t.CallTimeout, 5*time.Second)
 	return &t
 }
@@ -119,6 +131,7 @@ func (l *Lifecycle) Tune(t Tuning) error {
 	for shard := range l.kicks {
 		tell(l.kicks[shard])
 		tell(l.looks[shard])
+		tell(l.relays[shard])
 	}
 	return nil
 }
@@ -136,6 +149,12 @@ func (l *Lifecycle) Start(ctx context.Context) error {
 			l.leader.Leave(context.WithoutCancel(ctx), expireJob(shard))
 		})
 		l.running.Go(func() { l.run(ctx, mover) })
+		relay := loop{name: "relay events", shard: shard, kick: l.relays[shard], failures: &l.count.relayFailures,
+			every: func() time.Duration { return l.tuning().EventsEvery }, step: l.relay}
+		l.running.Go(func() {
+			l.run(ctx, relay)
+			l.leader.Leave(context.WithoutCancel(ctx), relayJob(shard))
+		})
 	}
 	return nil
 }
@@ -165,7 +184,8 @@ func (l *Lifecycle) Stats() Stats {
 	return Stats{
 		Cancelled: c.cancelled.Load(), AlreadyCancelled: c.alreadyCancelled.Load(), NotCancellable: c.notCancellable.Load(),
 		NotFound: c.notFound.Load(), Expired: c.expired.Load(), GivenBack: c.givenBack.Load(),
-		ExpireFailures: c.expireFailures.Load(), GiveBackFailures: c.giveBackFailures.Load(),
+		EventsNumbered: c.numbered.Load(), EventsPublished: c.published.Load(),
+		ExpireFailures: c.expireFailures.Load(), GiveBackFailures: c.giveBackFailures.Load(), RelayFailures: c.relayFailures.Load(),
 	}
 }
 

@@ -157,6 +157,16 @@ func (x *shop) await(units int64) {
 	x.t.Fatalf("%d units are sold and %d held, want %d", sold, held, units)
 }
 
+// awaitEvents waits until so many events are in the feeds.
+func (x *shop) awaitEvents(want int64) {
+	x.t.Helper()
+	for end := time.Now().Add(20 * time.Second); x.Lifecycle.Stats().EventsNumbered < want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			x.t.Fatalf("%d events are in the feeds, want %d", x.Lifecycle.Stats().EventsNumbered, want)
+		}
+	}
+}
+
 func users(from, to order.UserID) (list []order.UserID) {
 	for u := from; u <= to; u++ {
 		list = append(list, u)
@@ -193,7 +203,7 @@ func TestCancel(t *testing.T) {
 		expect(3, ids[2], AlreadyCancelled, order.Cancelled, ids[2])
 		want := Stats{Cancelled: 2, AlreadyCancelled: 2, NotCancellable: 1, NotFound: 2}
 		got := x.Lifecycle.Stats()
-		got.GivenBack = 0
+		got.GivenBack, got.EventsNumbered = 0, 0
 		if got != want {
 			x.t.Errorf("counted %+v, want %+v", got, want)
 		}

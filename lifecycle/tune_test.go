@@ -16,7 +16,7 @@ import (
 func TestEverySettingIsHot(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(*testing.T){"ExpireEvery": expireEveryFollows, "GiveBackEvery": giveBackEveryFollows,
-		"CallTimeout": callTimeoutFollows}
+		"EventsEvery": eventsEveryFollows, "CallTimeout": callTimeoutFollows}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Tuning]()) {
 		if tests[f.Name] == nil {
 			t.Errorf("nothing shows that %s is hot", f.Name)
@@ -28,7 +28,7 @@ func TestEverySettingIsHot(t *testing.T) {
 }
 
 // slow looks so seldom that a test sees none of it.
-var slow = Tuning{ExpireEvery: time.Minute, GiveBackEvery: time.Minute, CallTimeout: time.Minute}
+var slow = Tuning{ExpireEvery: time.Minute, GiveBackEvery: time.Minute, EventsEvery: time.Minute, CallTimeout: time.Minute}
 
 // tune changes the tuning, and waits until the look that this brings with it is over.
 func (x *shop) tune(t Tuning) {
@@ -79,6 +79,21 @@ func giveBackEveryFollows(t *testing.T) {
 	x.await(0)
 	expire("b")
 	x.await(0)
+}
+
+func eventsEveryFollows(t *testing.T) {
+	t.Parallel()
+	x := newShop(t, store.SQLite, filepath.Join(t.TempDir(), "shard-0.db"))
+	x.start(Options{Tuning: slow})
+	x.tune(slow)
+	x.place(time.Hour, 1, "a", users(1, 20)...)
+	<-time.After(time.Second)
+	if n := x.Lifecycle.Stats().EventsNumbered; n != 0 {
+		t.Fatalf("%d events are in the feed, and nobody looks", n)
+	}
+	x.tune(Tuning{EventsEvery: 10 * time.Millisecond})
+	x.place(time.Hour, 1, "b", users(1, 20)...)
+	x.awaitEvents(40)
 }
 
 func callTimeoutFollows(t *testing.T) {

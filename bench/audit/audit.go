@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,7 +22,9 @@ type Options struct {
 	QueueFile     string // of the embedded queue; empty: the backlog that the ops listener tells
 	OpsURL        string // such as http://127.0.0.1:8081; empty: fast stock is not checked
 	OpsToken      string
-	History       []Entry // what clients saw; nil: the rules about answers are not checked
+	OpsTLS        *tls.Config // of the ops listener, if OpsURL is https
+	TLS           *tls.Config // of the MySQL servers; nil: in plain
+	History       []Entry     // what clients saw; nil: the rules about answers are not checked
 	// Settle is how long to wait for a running server to come to rest before reading; 0: not at all.
 	Settle time.Duration
 }

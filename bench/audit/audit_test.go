@@ -112,11 +112,18 @@ func TestPlantedViolations(t *testing.T) {
 			w.exec(0, `UPDATE order_event SET data = '{"count":2}' WHERE type = 'recorded' AND order_id = ?`, w.live)
 		}, []string{RuleState}},
 		{"events of an order that is not stored", func(w *world) {
-			w.exec(0, "INSERT INTO order_event VALUES (4, 1, 1, 'paid', '', NULL, NULL)")
+			w.exec(0, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (4, 1, 1, 'paid', '', NULL, NULL)")
 		}, []string{RuleState}},
 		{"events numbered with a gap", func(w *world) {
 			w.exec(0, "UPDATE order_event SET n = 2 WHERE type = 'cancelled'")
-		}, []string{RuleState}},
+		}, []string{RuleState, RuleFeed}},
+		{"feed with a gap", func(w *world) { w.exec(0, "UPDATE order_event SET feed_n = 3 WHERE feed_n = 2") }, []string{RuleFeed}},
+		{"number of the feed given twice", func(w *world) { w.exec(0, "UPDATE order_event SET feed_n = 1 WHERE feed_n = 2") }, []string{RuleFeed}},
+		{"feed tells of a change first", func(w *world) { w.exec(0, "UPDATE order_event SET feed_n = 3 - feed_n WHERE feed_n > 0") }, []string{RuleFeed}},
+		{"feed tells of an order that is not stored", func(w *world) {
+			w.exec(0, `UPDATE order_event SET data = '{"count":2,"ids":"AQ=="}', feed_n = feed_n + 1 WHERE feed_n = 1`)
+			w.exec(0, "UPDATE order_event SET feed_n = 3 WHERE type = 'cancelled'")
+		}, []string{RuleFeed, RuleState}},
 		{"second claim forgotten", func(w *world) {
 			w.exec(1, "UPDATE offer_stock SET sold = sold + 1 WHERE offer_id = 7")
 		}, []string{RuleSold}},
@@ -202,7 +209,7 @@ func TestPlantedViolations(t *testing.T) {
 func TestSecondClaim(t *testing.T) {
 	w := newWorld(t)
 	data := fmt.Sprintf(`{"batch_id":77,"user_id":%d,"lines":[{"Offer":7,"Quantity":1}]}`, w.alice[0])
-	w.exec(0, "INSERT INTO order_event VALUES (?, 1, 1, 'second_claim', '', ?, 1)", w.live, data)
+	w.exec(0, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (?, 1, 1, 'second_claim', '', ?, 1)", w.live, data)
 	w.exec(1, "UPDATE offer_stock SET sold = sold + 1 WHERE offer_id = 7")
 	w.partition(1)["left"] = map[string]int{"7": 6, "8": 6}
 	if report := w.audit(); !report.Passed() {
@@ -238,7 +245,7 @@ func TestMySQL(t *testing.T) {
 	if diff := cmp.Diff([]string{RuleBuyers, RuleIndex, RuleMoney, RuleSold}, failed(w.audit())); diff != "" {
 		t.Error(diff)
 	}
-	db, conn, err := openReadOnly(context.Background(), "mysql", w.paths[0])
+	db, conn, err := openReadOnly(context.Background(), "mysql", w.paths[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +299,7 @@ func TestUnreadableStoresGiveNoVerdict(t *testing.T) {
 
 func TestConnectionsOnlyRead(t *testing.T) {
 	w := newWorld(t)
-	db, conn, err := openReadOnly(context.Background(), "sqlite", w.paths[0])
+	db, conn, err := openReadOnly(context.Background(), "sqlite", w.paths[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +318,7 @@ func TestReportReads(t *testing.T) {
 	if err := report.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"fail         " + RuleMoney, "and 1 more", "audit FAILED: 9 orders, 17 rules passed, 1 failed"} {
+	for _, want := range []string{"fail         " + RuleMoney, "and 1 more", "audit FAILED: 9 orders, 18 rules passed, 1 failed"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, text.String())
 		}

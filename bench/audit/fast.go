@@ -128,7 +128,13 @@ func (c *evidence) getFast(ctx context.Context) (*fast, error) {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.opts.OpsToken)
-	res, err := http.DefaultClient.Do(req)
+	client := http.DefaultClient
+	if c.opts.OpsTLS != nil {
+		transport := &http.Transport{TLSClientConfig: c.opts.OpsTLS}
+		defer transport.CloseIdleConnections()
+		client = &http.Client{Transport: transport}
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("audit: read fast stock: %w", err)
 	}
@@ -181,7 +187,7 @@ func (c *evidence) readQueue(ctx context.Context) error {
 	if _, err := os.Stat(c.opts.QueueFile); err != nil {
 		return fmt.Errorf("audit: queue: %w", err)
 	}
-	db, conn, err := openReadOnly(ctx, "sqlite", c.opts.QueueFile)
+	db, conn, err := openReadOnly(ctx, "sqlite", c.opts.QueueFile, nil)
 	if err != nil {
 		return fmt.Errorf("audit: queue: %w", err)
 	}

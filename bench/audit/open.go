@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -16,8 +17,8 @@ import (
 
 // openReadOnly opens one database so that nothing can be written through it, with a consistent snapshot begun on the
 // one connection that is used.
-func openReadOnly(ctx context.Context, dialect, place string) (*sql.DB, *sql.Conn, error) {
-	db, begin, err := open(dialect, place)
+func openReadOnly(ctx context.Context, dialect, place string, secure *tls.Config) (*sql.DB, *sql.Conn, error) {
+	db, begin, err := open(dialect, place, secure)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -31,13 +32,13 @@ func openReadOnly(ctx context.Context, dialect, place string) (*sql.DB, *sql.Con
 	return db, conn, nil
 }
 
-func open(dialect, place string) (db *sql.DB, begin []string, err error) {
+func open(dialect, place string, secure *tls.Config) (db *sql.DB, begin []string, err error) {
 	if dialect == "mysql" {
 		cfg, err := mysql.ParseDSN(place)
 		if err != nil {
 			return nil, nil, errors.New("the data source name does not parse (user:password@tcp(host:port)/database)")
 		}
-		cfg.Timeout, cfg.InterpolateParams = 5*time.Second, true
+		cfg.Timeout, cfg.InterpolateParams, cfg.TLS = 5*time.Second, true, secure
 		connector, err := mysql.NewConnector(cfg)
 		if err != nil {
 			return nil, nil, err

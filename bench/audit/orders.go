@@ -69,8 +69,10 @@ type judge struct {
 }
 
 func (s *shard) readOrders(ctx context.Context, j *judge) error {
-	if err := s.readEvents(ctx); err != nil {
-		return err
+	for _, read := range []func(context.Context) error{s.readEvents, s.readFeed} {
+		if err := read(ctx); err != nil {
+			return err
+		}
 	}
 	events := s.events
 	return s.each(ctx, selectOrders, func(rows *sql.Rows) error {

@@ -18,7 +18,7 @@ func (w *world) refuse(bare bool) order.ID {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.exec(0, "INSERT INTO order_event VALUES (?, 1, 1, 'refused', 'operator', ?, NULL)", id, data)
+	w.exec(0, "INSERT INTO order_event (order_id, n, at, type, actor, data, due) VALUES (?, 1, 1, 'refused', 'operator', ?, NULL)", id, data)
 	w.giveBack(1, 1, w.cause(id))
 	if bare {
 		w.exec(0, `UPDATE orders SET shop_id = 0, group_id = '', idem_key = '', currency = 'XXX', goods = 0, amount = 0, items = '[]'

@@ -19,6 +19,7 @@ const (
 	RuleShard       = "every order on its user's shard"
 	RuleState       = "statuses legal, events agree"
 	RuleMoney       = "money: amounts, items and prices agree"
+	RuleFeed        = "feed of events without gaps, in order per order"
 	RuleLog         = "stock log without gaps, causes unique"
 	RuleLeak        = "no leaked unit: what dead orders held came back or is due"
 	RuleFast        = "fast stock + live units = total, per offer"
@@ -44,6 +45,7 @@ var rules = []struct {
 	{RuleShard, checkShard, false},
 	{RuleState, checkState, false},
 	{RuleMoney, checkMoney, false},
+	{RuleFeed, checkFeed, false},
 	{RuleLog, checkLog, false},
 	{RuleLeak, checkLeak, true},
 	{RuleFast, checkFast, true},

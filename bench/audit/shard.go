@@ -28,7 +28,8 @@ type shard struct {
 	// The order side.
 	orders   []stored
 	events   []event
-	recorded int64 // orders that the events of type recorded count
+	recorded int64              // orders that the events of type recorded count
+	fed      map[order.ID]int64 // events in the feed, by order
 	live     map[order.OfferID]int64
 	held     map[holding]int64
 	due      map[order.OfferID]int64
@@ -36,6 +37,7 @@ type shard struct {
 	money    finding
 	state    finding
 	leaked   finding
+	feed     finding
 	index    finding
 }
 
@@ -73,10 +75,10 @@ func openShard(ctx context.Context, o *Options, number int) (*shard, error) {
 		number: number, parts: map[order.Partition]part{}, offers: map[order.OfferID]*offer{},
 		buyers: map[holding]buyer{}, log: map[order.Partition]*stockLog{}, causes: map[string]int{},
 		given: map[order.ID]bool{}, second: map[string]bool{}, live: map[order.OfferID]int64{}, held: map[holding]int64{},
-		due: map[order.OfferID]int64{}, dueHeld: map[holding]int64{},
+		due: map[order.OfferID]int64{}, dueHeld: map[holding]int64{}, fed: map[order.ID]int64{},
 	}
 	var err error
-	s.db, s.conn, err = openReadOnly(ctx, o.Dialect, o.Shards[number])
+	s.db, s.conn, err = openReadOnly(ctx, o.Dialect, o.Shards[number], o.TLS)
 	return s, err
 }
 

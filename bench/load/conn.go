@@ -10,7 +10,7 @@ import (
 // conn is one connection and the goroutine that uses it; nc and waiting are shared with the watchdog.
 type conn struct {
 	r          *runner
-	nc         atomic.Pointer[net.TCPConn]
+	nc         atomic.Pointer[net.Conn]
 	waiting    atomic.Int64 // nanoseconds after the start at which the request in flight was sent; 0: none is
 	buf        []byte
 	size       int // of the last answer
@@ -100,7 +100,7 @@ func (c *conn) one(results []Result, request []byte, intended time.Duration) boo
 }
 
 func (c *conn) exchange(request []byte, a *answer) error {
-	nc := c.nc.Load()
+	nc := *c.nc.Load()
 	if _, err := nc.Write(request); err != nil {
 		return err
 	}
@@ -127,11 +127,10 @@ func (c *conn) exchange(request []byte, a *answer) error {
 // the server is gone for good.
 func (c *conn) reconnect() bool {
 	c.broken++
-	_ = c.nc.Load().Close()
+	_ = (*c.nc.Load()).Close()
 	for begun := time.Now(); !c.r.stop.Load() && time.Since(begun) < c.r.o.Timeout; time.Sleep(20 * time.Millisecond) {
-		nc, err := net.DialTimeout("tcp", c.r.o.Addr, time.Second)
-		if err == nil {
-			c.nc.Store(nc.(*net.TCPConn))
+		if nc, err := c.r.redial(); err == nil {
+			c.nc.Store(&nc)
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 // Options say how requests are sent.
 type Options struct {
 	Addr        string
+	TLS         *tls.Config // nil: in plain
 	Connections int
 	// Rate is the orders per second of an open loop: each send is meant for its moment, whatever happened to those before
 	// it. 0 finds the maximum: every connection sends its next request when it has its answer.
@@ -69,20 +71,33 @@ type runner struct {
 }
 
 func (r *runner) connect(ctx context.Context) error {
-	var d net.Dialer
 	for range r.o.Connections {
 		c := &conn{r: r, buf: make([]byte, 16<<10)}
-		nc, err := d.DialContext(ctx, "tcp", r.o.Addr)
+		nc, err := r.dial(ctx)
 		if err != nil {
 			for _, c := range r.conns {
-				_ = c.nc.Load().Close()
+				_ = (*c.nc.Load()).Close()
 			}
 			return fmt.Errorf("connect to %s: %w", r.o.Addr, err)
 		}
-		c.nc.Store(nc.(*net.TCPConn))
+		c.nc.Store(&nc)
 		r.conns = append(r.conns, c)
 	}
 	return nil
+}
+
+func (r *runner) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	if r.o.TLS == nil {
+		return d.DialContext(ctx, "tcp", r.o.Addr)
+	}
+	return (&tls.Dialer{NetDialer: &d, Config: r.o.TLS}).DialContext(ctx, "tcp", r.o.Addr)
+}
+
+func (r *runner) redial() (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return r.dial(ctx)
 }
 
 // watchdog stops the run when its time is up and closes connections that wait too long for an answer.
@@ -109,7 +124,7 @@ func (r *runner) watchdog(ctx context.Context) {
 			oldest := time.Since(r.start) - r.o.Timeout
 			for _, c := range r.conns {
 				if at := c.waiting.Load(); at != 0 && time.Duration(at) < oldest {
-					_ = c.nc.Load().Close()
+					_ = (*c.nc.Load()).Close()
 				}
 			}
 		}
@@ -119,7 +134,7 @@ func (r *runner) watchdog(ctx context.Context) {
 func (r *runner) results() *Results {
 	res := &Results{Start: r.start, List: r.list}
 	for _, c := range r.conns {
-		_ = c.nc.Load().Close()
+		_ = (*c.nc.Load()).Close()
 		res.Size, res.SizeRefuse = max(res.Size, c.size), max(res.SizeRefuse, c.sizeRefuse)
 		res.Broken += c.broken
 	}

@@ -2,6 +2,7 @@ package naive
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	_ "embed"
 	"errors"
@@ -21,9 +22,10 @@ import (
 
 // Options say what to serve, and from where.
 type Options struct {
-	Listen    string   // host:port; port 0 takes a free one
-	JWTSecret string   // of buyers' tokens
-	Shards    []string // data source names of databases that are its own
+	Listen    string      // host:port; port 0 takes a free one
+	JWTSecret string      // of buyers' tokens
+	Shards    []string    // data source names of databases that are its own
+	TLS       *tls.Config // of their servers; nil: in plain
 	Redis     redis.Options
 	Name      string // the first part of its keys in Redis
 	// The one offer: how many units are on sale, and how many of them a user may have; 0: no limit.
@@ -118,7 +120,7 @@ func open(o *Options) (*server, error) {
 	r.MaxRetries, r.PoolSize, r.DisableIdentity = -1, redisConnections, true
 	s.redis = redis.NewClient(&r)
 	for _, place := range o.Shards {
-		db, err := openShard(place, o.Connections)
+		db, err := openShard(place, o)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -127,19 +129,20 @@ func open(o *Options) (*server, error) {
 	return s, nil
 }
 
-func openShard(place string, connections int) (*sql.DB, error) {
+func openShard(place string, o *Options) (*sql.DB, error) {
 	cfg, err := mysql.ParseDSN(place)
 	if err != nil {
 		return nil, errors.New("naive: a data source name does not parse") // it may hold a password
 	}
 	cfg.InterpolateParams, cfg.Timeout = true, 5*time.Second
+	cfg.TLS = o.TLS
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, err
 	}
 	db := sql.OpenDB(connector)
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
+	db.SetMaxOpenConns(o.Connections)
+	db.SetMaxIdleConns(o.Connections)
 	return db, nil
 }
 

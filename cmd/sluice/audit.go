@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sluice/bench/audit"
-	"sluice/configs"
 	"sluice/persist/store"
 )
 
@@ -62,18 +60,21 @@ func newAudit(s *settings) *cobra.Command {
 	return cmd
 }
 
-// auditOptions says what the configuration names. Fast stock is part of it only if a server answers.
+// auditOptions says what the configuration names. Fast stock is part of it only if a server answers that sells.
 func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 	c, d, err := s.load()
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := c.LoadSecrets(os.Environ(), false)
+	v, err := openVault(c, d, os.Environ(), false)
 	if err != nil {
 		return nil, err
 	}
-	o := &audit.Options{Dialect: string(c.Store.Dialect), VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c)}
-	if o.Shards, err = shardPlaces(c, secrets); err != nil {
+	o := &audit.Options{Dialect: string(c.Store.Dialect), VirtualShards: c.Store.VirtualShards, TLS: v.store.Load()}
+	if c.Queue.Driver == "sqlitequeue" {
+		o.QueueFile = d.queueFile(c)
+	}
+	if o.Shards, err = shardPlaces(c, v.now()); err != nil {
 		return nil, err
 	}
 	for _, place := range o.Shards {
@@ -82,33 +83,19 @@ func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 				place, c.DataDir)
 		}
 	}
-	if url := "http://" + reachable(c.Ops.Listen); answers(ctx, url) {
-		if err := serves(ctx, url, secrets, c); err != nil {
+	cl, err := opsClient(c, v.now())
+	if err != nil {
+		return nil, err
+	}
+	if cl.answers(ctx) {
+		switch as, err := cl.serves(ctx); {
+		case err != nil:
 			return nil, err
+		case as != "" && !as.sells(): // it has no fast stock to show
+			return o, nil
 		}
-		o.OpsURL, o.OpsToken = url, secrets.OpsToken
+		o.OpsURL, o.OpsToken = cl.base, cl.token
+		o.OpsTLS, err = c.Ops.TLS.Known()
 	}
-	return o, nil
-}
-
-// answers tells whether a server listens there.
-func answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
-	if err != nil {
-		return false
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
-}
-
-// serves makes sure that the server there takes our token: otherwise it is another one, or of another data directory.
-func serves(ctx context.Context, url string, secrets *configs.Secrets, c *configs.Config) error {
-	var stats struct{}
-	cl := &client{base: url, token: secrets.OpsToken, dir: c.DataDir, http: http.Client{Timeout: 5 * time.Second}}
-	return cl.get(ctx, "/ops/stats", &stats)
+	return o, err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -11,11 +12,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/bench"
+	"sluice/configs"
+	"sluice/internal/tlsfile"
 )
 
 // benchFlags are the command's flags that are no options of bench themselves.
 type benchFlags struct {
 	format, listen string
+	ca             string
 	html, against  string
 	answerBytes    int
 }
@@ -46,7 +50,8 @@ func newBench(s *settings) *cobra.Command {
 	flags.StringVarP(&f.format, "output", "o", "text", "text or json")
 	flags.StringVar(&f.html, "html", "", "file for the report as a page with pictures")
 	flags.StringVar(&f.against, "against", "", "an earlier report of -o json, to be drawn beside this one in --html")
-	flags.StringVar(&o.Target, "target", "", "gateway of a running server, host:port")
+	flags.StringVar(&o.Target, "target", "", "gateway of a running server: host:port, http://host:port or https://host:port")
+	flags.StringVar(&f.ca, "ca", "", "PEM file of the authority that the target's certificate is signed by (default: its own certificate, if gateway.tls names it, or those that the system trusts)")
 	flags.IntVar(&o.Orders, "orders", 0, "requests of a round (default 100000, or what --duration needs)")
 	flags.DurationVar(&o.Duration, "duration", 0, "ends the sending (default: when --orders are sent)")
 	flags.Float64Var(&o.Rate, "rate", 0, "orders per second of an open loop; 0 finds the maximum (default of normal 2000, of browse 500)")
@@ -80,14 +85,23 @@ func runBench(cmd *cobra.Command, s *settings, o *bench.Options, f *benchFlags) 
 	if f.format != "text" && f.format != "json" {
 		return fmt.Errorf("-o must be text or json, not %q", f.format)
 	}
+	if f.ca != "" && !strings.HasPrefix(o.Target, "https://") {
+		return errors.New("--ca is for a --target that begins with https://")
+	}
 	if o.Target != "" {
-		if err := aim(cmd.Context(), s, o); err != nil {
+		if err := aim(cmd.Context(), s, o, f.ca); err != nil {
 			return err
 		}
 	} else {
 		o.Args = s.args()
-		var err error
-		if o.Deployment, err = s.deployment(); err != nil {
+		c, _, err := s.load()
+		if err == nil {
+			o.TLS, o.OpsTLS, err = knownListeners(c)
+		}
+		if err == nil {
+			o.Deployment, err = s.deployment()
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -129,13 +143,36 @@ func writePage(path string, report, against *bench.Report) error {
 	return errors.Join(report.HTML(w, against), w.Close())
 }
 
+// knownListeners says how the listeners of a configuration are reached, where its certificates are at hand.
+func knownListeners(c *configs.Config) (public, ops *tls.Config, err error) {
+	if public, err = c.Gateway.TLS.Known(); err != nil {
+		return nil, nil, fmt.Errorf("gateway.tls: %w", err)
+	}
+	if ops, err = c.Ops.TLS.Known(); err != nil {
+		return nil, nil, fmt.Errorf("ops.tls: %w", err)
+	}
+	return public, ops, nil
+}
+
 // aim fills in what a running server is reached and audited by.
-func aim(ctx context.Context, s *settings, o *bench.Options) error {
-	o.Target = strings.TrimSuffix(strings.TrimPrefix(o.Target, "http://"), "/") // as it is in curl lines
+func aim(ctx context.Context, s *settings, o *bench.Options, ca string) error {
 	c, _, err := s.load()
 	if err != nil {
 		return err
 	}
+	if o.TLS, o.OpsTLS, err = knownListeners(c); err != nil {
+		return err
+	}
+	target, secure := strings.CutPrefix(o.Target, "https://")
+	switch {
+	case secure && (o.TLS == nil || ca != ""):
+		if o.TLS, err = (&tlsfile.Client{Enabled: true, CAFile: ca}).Load(); err != nil {
+			return fmt.Errorf("--ca: %w", err)
+		}
+	case strings.HasPrefix(o.Target, "http://"):
+		o.TLS = nil
+	}
+	o.Target = strings.TrimSuffix(strings.TrimPrefix(target, "http://"), "/") // as it is in curl lines
 	secrets, err := loadSecrets(c)
 	if err != nil {
 		return err

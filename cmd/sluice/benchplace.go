@@ -28,7 +28,7 @@ import (
 type benchDeployment struct {
 	config  *configs.Config
 	drivers *drivers
-	secrets *configs.Secrets
+	vault   *vault
 }
 
 // deployment is what the settings name; nil if everything is files in the data directory.
@@ -41,7 +41,7 @@ func (s *settings) deployment() (bench.Deployment, error) {
 	if !b.onMySQL() && !b.onRedis() {
 		return nil, nil
 	}
-	b.secrets, err = c.LoadSecrets(os.Environ(), false)
+	b.vault, err = openVault(c, d, os.Environ(), false)
 	return b, err
 }
 
@@ -65,7 +65,7 @@ func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
 		if made, err = b.createDatabases(ctx, tag); err != nil {
 			return nil, err
 		}
-		p.Audit = &audit.Options{Dialect: "mysql", VirtualShards: b.config.Store.VirtualShards}
+		p.Audit = &audit.Options{Dialect: "mysql", VirtualShards: b.config.Store.VirtualShards, TLS: b.vault.store.Load()}
 		var public []string
 		for _, dsn := range made {
 			p.Audit.Shards = append(p.Audit.Shards, dsn.FormatDSN())
@@ -80,17 +80,17 @@ func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
 		p.Args = append(p.Args, "--set", "stock.redisstock.name="+name)
 	}
 	if b.onMySQL() && b.onRedis() && !b.drivers.redisstock.Cluster {
-		p.Naive = &naive.Options{Shards: p.Audit.Shards, Name: name, Redis: b.redis(b.drivers.redisstock.Addrs[0])}
+		p.Naive = &naive.Options{Shards: p.Audit.Shards, TLS: p.Audit.TLS, Name: name, Redis: b.redis(b.drivers.redisstock.Addrs[0])}
 	}
 	p.Remove = func(ctx context.Context) error {
-		return errors.Join(dropDatabases(ctx, made), b.forget(ctx, name))
+		return errors.Join(b.dropDatabases(ctx, made), b.forget(ctx, name))
 	}
 	return p, nil
 }
 
 // createDatabases makes one beside each shard. They must not be there: what is dropped later was made here.
 func (b *benchDeployment) createDatabases(ctx context.Context, tag string) (made []*mysql.Config, err error) {
-	places, err := shardPlaces(b.config, b.secrets)
+	places, err := shardPlaces(b.config, b.vault.now())
 	if err != nil {
 		return nil, err
 	}
@@ -98,20 +98,20 @@ func (b *benchDeployment) createDatabases(ctx context.Context, tag string) (made
 		dsn, err := mysql.ParseDSN(place)
 		if err == nil {
 			dsn.DBName += "_" + tag
-			err = execute(ctx, dsn, "CREATE DATABASE `"+dsn.DBName+"`")
+			err = b.execute(ctx, dsn, "CREATE DATABASE `"+dsn.DBName+"`")
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("bench: make a database beside shard %d: %w", i, err), dropDatabases(context.WithoutCancel(ctx), made))
+			return nil, errors.Join(fmt.Errorf("bench: make a database beside shard %d: %w", i, err), b.dropDatabases(context.WithoutCancel(ctx), made))
 		}
 		made = append(made, dsn)
 	}
 	return made, nil
 }
 
-func dropDatabases(ctx context.Context, made []*mysql.Config) error {
+func (b *benchDeployment) dropDatabases(ctx context.Context, made []*mysql.Config) error {
 	var errs []error
 	for _, dsn := range made {
-		if err := execute(ctx, dsn, "DROP DATABASE `"+dsn.DBName+"`"); err != nil {
+		if err := b.execute(ctx, dsn, "DROP DATABASE `"+dsn.DBName+"`"); err != nil {
 			errs = append(errs, fmt.Errorf("bench: drop %s: %w", dsn.DBName, err))
 		}
 	}
@@ -119,9 +119,9 @@ func dropDatabases(ctx context.Context, made []*mysql.Config) error {
 }
 
 // server opens the server of a shard, without a database.
-func server(dsn *mysql.Config) (*sql.DB, error) {
+func (b *benchDeployment) server(dsn *mysql.Config) (*sql.DB, error) {
 	dsn = dsn.Clone()
-	dsn.DBName = ""
+	dsn.DBName, dsn.TLS = "", b.vault.store.Load()
 	connector, err := mysql.NewConnector(dsn)
 	if err != nil {
 		return nil, err
@@ -129,8 +129,8 @@ func server(dsn *mysql.Config) (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-func execute(ctx context.Context, dsn *mysql.Config, statement string) error {
-	db, err := server(dsn)
+func (b *benchDeployment) execute(ctx context.Context, dsn *mysql.Config, statement string) error {
+	db, err := b.server(dsn)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (b *benchDeployment) redisAddrs() []string {
 }
 
 func (b *benchDeployment) redis(addr string) redis.Options {
-	return redis.Options{Addr: addr, Username: b.drivers.redisstock.Username, Password: b.secrets.RedisPassword, DisableIdentity: true}
+	return *b.drivers.redisClient([]string{addr}, b.vault).Simple()
 }
 
 // forget removes every key of a name.
@@ -156,9 +156,7 @@ func (b *benchDeployment) forget(ctx context.Context, name string) error {
 		if !b.onRedis() || len(addrs) == 0 {
 			continue
 		}
-		o := b.redis("")
-		client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: addrs, Username: o.Username, Password: o.Password,
-			IsClusterMode: b.drivers.redisstock.Cluster, DisableIdentity: true})
+		client := redis.NewUniversalClient(b.drivers.redisClient(addrs, b.vault))
 		each := func(ctx context.Context, node *redis.Client) error { return forgetAt(ctx, node, name) }
 		if cluster, ok := client.(*redis.ClusterClient); ok {
 			errs = append(errs, cluster.ForEachMaster(ctx, each))
@@ -218,7 +216,7 @@ func (b *benchDeployment) Durability(ctx context.Context) string {
 }
 
 func (b *benchDeployment) askMySQL(ctx context.Context) string {
-	places, err := shardPlaces(b.config, b.secrets)
+	places, err := shardPlaces(b.config, b.vault.now())
 	if err != nil {
 		return "unknown"
 	}
@@ -226,7 +224,7 @@ func (b *benchDeployment) askMySQL(ctx context.Context) string {
 	if err != nil {
 		return "unknown"
 	}
-	db, err := server(dsn)
+	db, err := b.server(dsn)
 	if err != nil {
 		return "unknown"
 	}
@@ -247,11 +245,11 @@ func serveNaive(cmd *cobra.Command, s *settings, f *benchFlags, o *bench.Options
 	if err != nil {
 		return err
 	}
-	secrets, err := c.LoadSecrets(os.Environ(), false)
+	v, err := openVault(c, d, os.Environ(), false)
 	if err != nil {
 		return err
 	}
-	b := &benchDeployment{config: c, drivers: d, secrets: secrets}
+	b := &benchDeployment{config: c, drivers: d, vault: v}
 	if !b.onMySQL() || !b.onRedis() || d.redisstock.Cluster {
 		return errors.New("the naive server runs on MySQL shards and a single Redis only")
 	}
@@ -259,11 +257,11 @@ func serveNaive(cmd *cobra.Command, s *settings, f *benchFlags, o *bench.Options
 	if len(o.Limits) > 0 {
 		limit = o.Limits[0]
 	}
-	places, err := shardPlaces(c, secrets)
+	places, err := shardPlaces(c, v.now())
 	if err != nil {
 		return err
 	}
 	tuneRuntime(&c.Runtime)
-	return naive.Serve(cmd.Context(), naive.Options{Listen: f.listen, JWTSecret: secrets.JWT, Shards: places, Name: d.redisstock.Name,
+	return naive.Serve(cmd.Context(), naive.Options{Listen: f.listen, JWTSecret: v.now().JWT, Shards: places, TLS: v.store.Load(), Name: d.redisstock.Name,
 		Redis: b.redis(d.redisstock.Addrs[0]), Units: o.Units, Limit: limit, Connections: o.NaiveConnections[0]}, cmd.OutOrStdout())
 }

@@ -38,14 +38,18 @@ func newCheck(s *settings) *cobra.Command {
 				return err
 			}
 			list := []finding{{store.OK, "configuration", fmt.Sprintf("%d settings, %s", len(c.Fields()), sources(c))}}
-			secrets, err := checkConfig(c)
-			switch {
-			case err != nil && !live:
+			v, err := checkConfig(c, d)
+			if err != nil && !live {
 				return err
-			case err != nil: // without passwords every server would be wrong
-				list = append(list, finding{store.Wrong, "configuration", err.Error()})
-			case live:
-				list = append(list, checkLive(cmd.Context(), c, d, secrets)...)
+			}
+			if err != nil { // without passwords every server would be wrong
+				return report(cmd.OutOrStdout(), format, append(list, finding{store.Wrong, "configuration", err.Error()}))
+			}
+			for _, text := range v.warnings(d) {
+				list = append(list, finding{store.Warning, "secrets", text})
+			}
+			if live {
+				list = append(list, checkLive(cmd.Context(), c, d, v)...)
 			}
 			return report(cmd.OutOrStdout(), format, list)
 		},
@@ -83,30 +87,35 @@ func report(w io.Writer, format string, list []finding) error {
 	return err
 }
 
-// checkConfig loads the secrets as far as they are there, and the public keys.
-func checkConfig(c *configs.Config) (*configs.Secrets, error) {
-	secrets, err := c.LoadSecrets(os.Environ(), false)
+// checkConfig loads the secrets as far as they are there, the certificates and the public keys.
+func checkConfig(c *configs.Config, d *drivers) (*vault, error) {
+	v, err := openVault(c, d, os.Environ(), false)
 	if file := c.Gateway.PublicKeysFile; err == nil && file != "" {
 		err = gateway.CheckPublicKeys(file)
 	}
-	return secrets, err
+	return v, err
 }
 
 // checkLive asks everything that a start would use.
-func checkLive(ctx context.Context, c *configs.Config, d *drivers, secrets *configs.Secrets) []finding {
-	list := []finding{checkServer(ctx, c, secrets), checkDisk(c)}
-	list = append(list, checkStore(ctx, c, d, secrets)...)
-	list = append(list, d.checkStock(ctx, c, secrets)...)
+func checkLive(ctx context.Context, c *configs.Config, d *drivers, v *vault) []finding {
+	list := []finding{checkServer(ctx, c, v.now()), checkDisk(c)}
+	list = append(list, checkStore(ctx, c, d, v)...)
+	if role(c.Role).sells() {
+		list = append(list, d.checkStock(ctx, c, v)...)
+	}
 	return append(list, d.checkQueue(ctx, c)...)
 }
 
 // checkServer says whether a server of this configuration runs now; either is well.
 func checkServer(ctx context.Context, c *configs.Config, secrets *configs.Secrets) finding {
-	url := "http://" + reachable(c.Ops.Listen)
-	if !answers(ctx, url) {
+	cl, err := opsClient(c, secrets)
+	if err != nil {
+		return finding{store.Wrong, "server", err.Error()}
+	}
+	if !cl.answers(ctx) {
 		return finding{store.OK, "server", "none answers at " + c.Ops.Listen + " (ops.listen): what follows is what a start would find"}
 	}
-	if err := serves(ctx, url, secrets, c); err != nil {
+	if _, err := cl.serves(ctx); err != nil {
 		return finding{store.Warning, "server", "another one runs at " + c.Ops.Listen + " (ops.listen): " + err.Error()}
 	}
 	return finding{store.OK, "server", "runs, and answers at " + c.Ops.Listen}
@@ -138,8 +147,8 @@ func checkDisk(c *configs.Config) finding {
 	return finding{store.OK, "disk", fmt.Sprintf("%d MiB free under %s", free>>20, dir)}
 }
 
-func checkStore(ctx context.Context, c *configs.Config, d *drivers, secrets *configs.Secrets) []finding {
-	o, err := storeOptions(c, secrets)
+func checkStore(ctx context.Context, c *configs.Config, d *drivers, v *vault) []finding {
+	o, err := storeOptions(c, v)
 	var found []store.Finding
 	if err == nil {
 		if identity, err := d.queueIdentity(c); err == nil { // else the line of the queue says what is wrong with it

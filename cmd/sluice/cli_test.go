@@ -23,7 +23,7 @@ func cli(t *testing.T, s *shop, args ...string) (stdout, stderr string, err erro
 	root.SetOut(&out)
 	root.SetErr(&errs)
 	if s != nil {
-		args = append(args, "--set", "data_dir="+s.dir, "--set", "ops.listen="+strings.TrimPrefix(s.ops, "http://"))
+		args = append(args, "--set", "data_dir="+s.dir, "--set", "ops.listen="+s.ops[strings.Index(s.ops, "//")+2:])
 	}
 	root.SetArgs(args)
 	err = root.ExecuteContext(t.Context())

@@ -9,10 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
+	"sluice/configs"
 	"sluice/gateway/ops"
+	"sluice/internal/tlsfile"
 )
 
 // client speaks to the ops listener of a running server. Offers and orders belong to the server; the commands that show
@@ -33,8 +36,50 @@ func newClient(s *settings) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{base: "http://" + reachable(c.Ops.Listen), token: secrets.OpsToken, dir: c.DataDir,
-		http: http.Client{Timeout: 30 * time.Second}}, nil
+	cl, err := opsClient(c, secrets)
+	if err == nil {
+		cl.http.Timeout = 30 * time.Second
+	}
+	return cl, err
+}
+
+// opsClient speaks to the ops listener that a configuration describes, in TLS if that does: then the listener must show the
+// certificate that the configuration names. The key is not needed.
+func opsClient(c *configs.Config, secrets *configs.Secrets) (*client, error) {
+	cl := &client{base: address(c.Ops.TLS.On(), reachable(c.Ops.Listen)), token: secrets.OpsToken, dir: c.DataDir}
+	known, err := c.Ops.TLS.Known()
+	if err != nil {
+		return nil, fmt.Errorf("ops.tls.certificate_file: %w", err)
+	}
+	if known != nil {
+		cl.http.Transport = &http.Transport{TLSClientConfig: known}
+	}
+	return cl, nil
+}
+
+// answers tells whether a server listens there.
+func (c *client) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return false
+	}
+	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+}
+
+// serves makes sure that the server there takes our token: otherwise it is another one, or of another data directory. It tells
+// the server's role.
+func (c *client) serves(ctx context.Context) (role, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var stats struct{ Role role }
+	err := c.get(ctx, "/ops/stats", &stats)
+	return stats.Role, err
 }
 
 // reachable is an address to dial for one to listen on.
@@ -78,7 +123,7 @@ func (c *client) send(ctx context.Context, h *http.Client, method, path string, 
 			"or name the right one with -c or --set ops.listen=HOST:PORT", c.base)
 	}
 	if err != nil {
-		return nil, err
+		return nil, c.explain(err)
 	}
 	if res.StatusCode < 300 {
 		return res.Body, nil
@@ -97,6 +142,18 @@ func (c *client) send(ctx context.Context, h *http.Client, method, path string, 
 			"name its configuration with -c, its directory with --set data_dir=DIR, or the right address with --set ops.listen=HOST:PORT", c.base, c.dir)
 	}
 	return nil, &p
+}
+
+// explain says what to do about a listener that is not the one of the configuration.
+func (c *client) explain(err error) error {
+	if strings.HasPrefix(c.base, "http:") {
+		return err
+	}
+	if told := tlsfile.Explain(err, "ops.tls", true); told != nil {
+		return fmt.Errorf("%s does not show the certificate of ops.tls.certificate_file: name the server's own configuration with -c, or its "+
+			"present certificate (%w)", c.base, err)
+	}
+	return err
 }
 
 // memory is what the server says of its resident memory, in bytes.

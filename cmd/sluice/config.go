@@ -64,8 +64,8 @@ func effective(c *configs.Config) map[string]any {
 		list = append(list, setting{f.Path, f.Value(), f.Hot, f.Source})
 	}
 	masked := "********"
-	return map[string]any{"settings": list,
-		"secrets": map[string]string{"jwt_secret": masked, "ops_token": masked, "service_token": masked}}
+	return map[string]any{"settings": list, "secrets": map[string]string{"jwt_secret": masked, "ops_token": masked,
+		"service_token": masked, "store_password": masked, "redis_username": masked, "redis_password": masked}}
 }
 
 func newReload(s *settings) *cobra.Command {
@@ -74,8 +74,8 @@ func newReload(s *settings) *cobra.Command {
 		Use:   "reload",
 		Short: "Have a running server read its configuration again",
 		Long: "Have a running server read its configuration again, from where it came from at its start: the file of its own -c, its\n" +
-			"environment and its --set flags. Hot settings take effect at once. If anything is wrong, or a fixed setting differs,\n" +
-			"nothing changes.",
+			"environment and its --set flags, and the files of secrets and certificates. Hot settings take effect at once. If anything\n" +
+			"is wrong, or a fixed setting differs, nothing changes.",
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(s)
@@ -106,6 +106,9 @@ func (r *Reloaded) text(w io.Writer) error {
 	var b strings.Builder
 	for _, c := range r.Changes {
 		b.WriteString(c.String() + "\n")
+	}
+	for _, name := range r.Secrets {
+		b.WriteString(name + ": another value\n")
 	}
 	verb := "in force"
 	if r.DryRun {

@@ -54,8 +54,9 @@ func TestCrash(t *testing.T) {
 // crashes is a story of kills on one data directory.
 type crashes struct {
 	*crowd
-	dir  string
-	rand *rand.Rand // of the test's goroutine
+	dir     string
+	rand    *rand.Rand // of the test's goroutine
+	program string     // that dies, if it is not this one (release_test.go)
 }
 
 func newCrashes(t *testing.T) *crashes {
@@ -76,6 +77,13 @@ const (
 func (c *crashes) run(point string) {
 	c.t.Helper()
 	c.die(point)
+	c.heal(fmt.Sprintf("a kill at %q", point))
+}
+
+// heal starts the server again, has everybody ask once more what was not answered, and all of it judged. after says what
+// happened.
+func (c *crashes) heal(after string) {
+	c.t.Helper()
 	p := spawn(c.t, c.dir, "--set", longLife)
 	began := time.Now()
 	c.each(p.shop, func(v *visit) { // once more what was not answered
@@ -89,9 +97,9 @@ func (c *crashes) run(point string) {
 	})
 	if c.t.Failed() {
 		ready, err := p.try("GET", p.ops+"/readyz", "", "")
-		c.t.Fatalf("a kill at %q was not healed: %v, %v\n%s", point, ready, err, p.errors.String())
+		c.t.Fatalf("%s was not healed: %v, %v\n%s", after, ready, err, p.errors.String())
 	}
-	c.judge(p.shop, fmt.Sprintf("a kill at %q", point))
+	c.judge(p.shop, after)
 	c.stock(p.shop)
 	p.end(syscall.SIGKILL) // at rest
 }
@@ -114,7 +122,7 @@ func (c *crashes) stock(s *shop) {
 // die starts the server and lets a crowd at it until it is killed.
 func (c *crashes) die(point string) {
 	c.t.Helper()
-	cmd := program(c.t, "serve", "--set", "data_dir="+c.dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
+	cmd := programAt(c.t, c.program, "serve", "--set", "data_dir="+c.dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
 		"--set", longD, "--set", longLife)
 	cmd.Env = append(cmd.Env, "SLUICE_CRASH_POINT="+point)
 	var log logBuffer

@@ -38,8 +38,17 @@ func (s *Server) demo(ctx context.Context, w io.Writer) error {
 	flash := created[len(created)-1].ID
 	normal := s.firstNormal()
 	token := gateway.MintToken(s.secrets.JWT, demoUser, time.Now().Add(24*time.Hour))
-	_, err = fmt.Fprintf(w, demoText, s.ops.Addr(), s.secrets.OpsToken, demoUser, token, s.gateway.Addr(), normal, normal, time.Until(opens.Time()).Seconds(), flash)
+	_, err = fmt.Fprintf(w, demoText, address(s.config.Ops.TLS.On(), s.ops.Addr()), s.secrets.OpsToken, demoUser, token,
+		address(s.config.Gateway.TLS.On(), s.gateway.Addr()), normal, normal, time.Until(opens.Time()).Seconds(), flash)
 	return err
+}
+
+// address is that of a listener for people.
+func address(secure bool, at string) string {
+	if secure {
+		return "https://" + at
+	}
+	return "http://" + at
 }
 
 func (s *Server) demoGoods() []order.Offer {
@@ -70,12 +79,12 @@ func (s *Server) firstNormal() order.OfferID {
 const demoText = `
 The console, which shows all of it live:
 
-  http://%s/#token=%s
+  %s/#token=%s
 
 Paste this into another terminal (the token is buyer %d's, for a day):
 
   TOKEN=%s
-  API=http://%s
+  API=%s
 
   # what is on sale
   curl -sw '\n' $API/v1/offers

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"sluice/configs"
+	"sluice/engine/order"
 	"sluice/engine/queue"
 	"sluice/engine/queue/rocketqueue"
 	"sluice/engine/queue/sqlitequeue"
@@ -22,6 +23,8 @@ import (
 	"sluice/engine/stock/redisstock"
 	"sluice/internal/leader"
 	"sluice/internal/leader/redisleader"
+	"sluice/internal/tlsfile"
+	"sluice/lifecycle/feed"
 	"sluice/persist/store"
 )
 
@@ -67,7 +70,7 @@ func (d *drivers) validate(c *configs.Config) error {
 	}
 	check(c.Stock.Driver != "memstock" || c.Engine.Tuning.InFlight == 1,
 		"engine.in_flight must be 1 with memstock, not %d", c.Engine.Tuning.InFlight)
-	return errors.Join(append(errs, validateStore(c))...)
+	return errors.Join(append(errs, validateStore(c), d.validateRole(c))...)
 }
 
 func validateStore(c *configs.Config) error {
@@ -96,14 +99,16 @@ func validateStore(c *configs.Config) error {
 				"or secrets.store_password_file", i)
 		case dsn.DBName == "":
 			return fmt.Errorf("store.shards: entry %d names no database", i)
+		case dsn.TLSConfig != "" || dsn.AllowFallbackToPlaintext:
+			return fmt.Errorf("store.shards: entry %d speaks of TLS: leave that out and set store.tls, which never goes on in plain", i)
 		}
 	}
-	return nil
+	return c.Store.TLS.Validate("store.tls")
 }
 
 // openStore opens the shards.
-func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (*store.Store, error) {
-	o, err := storeOptions(c, secrets)
+func (d *drivers) openStore(ctx context.Context, c *configs.Config, v *vault) (*store.Store, error) {
+	o, err := storeOptions(c, v)
 	if err != nil {
 		return nil, err
 	}
@@ -115,10 +120,11 @@ func (d *drivers) openStore(ctx context.Context, c *configs.Config, secrets *con
 	return store.Open(ctx, o)
 }
 
-func storeOptions(c *configs.Config, secrets *configs.Secrets) (o store.Options, err error) {
+func storeOptions(c *configs.Config, v *vault) (o store.Options, err error) {
 	o = c.Store
 	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
-	o.Shards, err = shardPlaces(c, secrets)
+	o.Password, o.Secure = v.storePassword, v.store.Load
+	o.Shards, err = shardPlaces(c, v.now())
 	return o, err
 }
 
@@ -141,8 +147,13 @@ func shardPlaces(c *configs.Config, secrets *configs.Secrets) ([]string, error) 
 	return places, nil
 }
 
-// queueFile is the file of the embedded queue.
-func (d *drivers) queueFile(c *configs.Config) string { return within(c.DataDir, d.sqlitequeue.Path) }
+// queueFile is the file of the embedded queue; empty for another one.
+func (d *drivers) queueFile(c *configs.Config) string {
+	if c.Queue.Driver != "sqlitequeue" {
+		return ""
+	}
+	return within(c.DataDir, d.sqlitequeue.Path)
+}
 
 // queueIdentity is the identity of the queue that is configured, without making one: empty if it is yet to be made.
 func (d *drivers) queueIdentity(c *configs.Config) (string, error) {
@@ -196,11 +207,11 @@ func (d *drivers) rocket(c *configs.Config) rocketqueue.Options {
 
 // openStock makes an empty fast stock, or connects to that in Redis. exclusive says that nobody else can use it and that
 // it dies with the process.
-func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (st stock.Stock, exclusive bool, err error) {
+func (d *drivers) openStock(ctx context.Context, c *configs.Config, v *vault) (st stock.Stock, exclusive bool, err error) {
 	if c.Stock.Driver == "memstock" {
 		return memstock.New(memstock.Options{Partitions: c.Engine.Partitions, Now: time.Now}), true, nil
 	}
-	redis, err := redisstock.Open(d.redis(c, secrets))
+	redis, err := redisstock.Open(d.redis(c, v))
 	if err != nil {
 		return nil, false, err
 	}
@@ -211,20 +222,31 @@ func (d *drivers) openStock(ctx context.Context, c *configs.Config, secrets *con
 }
 
 // redis is how fast stock in Redis is opened.
-func (d *drivers) redis(c *configs.Config, secrets *configs.Secrets) redisstock.Options {
+func (d *drivers) redis(c *configs.Config, v *vault) redisstock.Options {
 	o := d.redisstock
-	o.Partitions, o.Password, o.Deadline = c.Engine.Partitions, secrets.RedisPassword, c.Engine.Deadline
+	o.Partitions, o.Deadline = c.Engine.Partitions, c.Engine.Deadline
+	o.Credentials, o.Secure = v.redisCredentials(o.Username), v.redis.Load
+	return o
+}
+
+// redisClient are the options of go-redis for whoever else speaks to these servers.
+func (d *drivers) redisClient(addrs []string, v *vault) *redis.UniversalOptions {
+	o := &redis.UniversalOptions{Addrs: addrs, IsClusterMode: d.redisstock.Cluster, DisableIdentity: true,
+		CredentialsProvider: v.redisCredentials(d.redisstock.Username)}
+	if d.redisstock.TLS.Enabled {
+		o.Dialer = tlsfile.Dialer(d.redisstock.DialTimeout, v.redis.Load)
+	}
 	return o
 }
 
 // checkStock looks at the fast stock that is configured, without changing anything.
-func (d *drivers) checkStock(ctx context.Context, c *configs.Config, secrets *configs.Secrets) (list []finding) {
+func (d *drivers) checkStock(ctx context.Context, c *configs.Config, v *vault) (list []finding) {
 	note := func(level store.Level, text string) { list = append(list, finding{level, "fast stock", text}) }
 	if c.Stock.Driver == "memstock" {
 		note(store.OK, "in memory of the one process that runs, counted anew from the shards at every start")
 		return list
 	}
-	redis, err := redisstock.Open(d.redis(c, secrets))
+	redis, err := redisstock.Open(d.redis(c, v))
 	if err != nil {
 		note(store.Wrong, err.Error())
 		return list
@@ -281,15 +303,29 @@ func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) (list []fin
 }
 
 // openLeader gives the locks that save double work: kept where the fast stock of several processes is.
-func (d *drivers) openLeader(c *configs.Config, secrets *configs.Secrets) leader.Leader {
+func (d *drivers) openLeader(c *configs.Config, v *vault) leader.Leader {
 	if c.Stock.Driver == "memstock" {
 		return leader.Alone{}
 	}
-	o := &d.redisstock
-	return redisleader.New(redis.NewUniversalClient(&redis.UniversalOptions{Addrs: o.Addrs, IsClusterMode: o.Cluster,
-		Username: o.Username, Password: secrets.RedisPassword, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
-		ContextTimeoutEnabled: true, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}}), o.Name)
+	o := d.redisClient(d.redisstock.Addrs, v)
+	o.MaxRetries, o.DialerRetries, o.DialTimeout, o.ContextTimeoutEnabled = -1, 1, d.redisstock.DialTimeout, true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return redisleader.New(redis.NewUniversalClient(o), d.redisstock.Name)
+}
+
+// publisher gives what carries the feed of events to its readers; nil where the event table is the feed.
+func publisher(q queue.Queue) feed.Publisher {
+	if q, ok := q.(*rocketqueue.Queue); ok {
+		return eventTopic{q.Events()}
+	}
+	return nil
+}
+
+// eventTopic packs events into messages of RocketMQ.
+type eventTopic struct{ *rocketqueue.Events }
+
+func (t eventTopic) Publish(ctx context.Context, shard int, events []order.Event) error {
+	return t.Events.Publish(ctx, shard, feed.Bodies(events, rocketqueue.EventBytesMax))
 }
 
 func within(dir, path string) string {

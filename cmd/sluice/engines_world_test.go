@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -27,6 +28,7 @@ type deployment struct {
 	t     *testing.T
 	dir   string
 	set   []string
+	role  string // of the two; empty: all
 	env   []string
 	redis *redis.Client
 	name  string // in Redis
@@ -53,6 +55,16 @@ func (lent) Close() error { return nil }
 
 func newDeployment(t *testing.T) *deployment {
 	t.Helper()
+	d := prepareDeployment(t)
+	for i := range d.sides {
+		d.start(i)
+	}
+	return d
+}
+
+// prepareDeployment makes all but the servers.
+func prepareDeployment(t *testing.T) *deployment {
+	t.Helper()
 	d := &deployment{t: t, dir: t.TempDir()}
 	_, shards := onMySQL(t)
 	var stock []string
@@ -69,21 +81,24 @@ func newDeployment(t *testing.T) *deployment {
 	}
 	t.Cleanup(func() { _ = q.Close() })
 	d.queue = q
-	for i := range d.sides {
-		d.start(i)
-	}
 	return d
 }
 
 func (d *deployment) queueFile() string { return filepath.Join(d.dir, "shared.db") }
 
-// start starts a server.
+// start starts one of the two servers.
 func (d *deployment) start(i int) {
 	d.t.Helper()
-	dir := filepath.Join(d.dir, fmt.Sprint(i))
+	d.sides[i] = d.serve(fmt.Sprint(i), d.role, func(p order.Partition, step string) { d.sleep.passed(i, p, step) })
+}
+
+// serve starts a server with a directory of its own.
+func (d *deployment) serve(name, role string, passed func(order.Partition, string)) *side {
+	d.t.Helper()
+	dir := filepath.Join(d.dir, name)
 	c, drivers := config(d.t, dir, d.set...)
 	drivers.shared = lent{d.queue}
-	c.Engine.Passed = func(p order.Partition, step string) { d.sleep.passed(i, p, step) }
+	c.Role, c.Engine.Passed = cmp.Or(role, c.Role), passed
 	server := NewServer(c, drivers, d.env, slog.New(slog.NewTextHandler(d.t.Output(), &slog.HandlerOptions{Level: slog.LevelError})))
 	err := server.Start(d.t.Context())
 	stop := sync.OnceFunc(func() {
@@ -97,8 +112,11 @@ func (d *deployment) start(i int) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.sides[i] = &side{&shop{t: d.t, dir: dir, gateway: "http://" + server.gateway.Addr(), ops: "http://" + server.ops.Addr(),
-		secrets: server.secrets, set: d.set}, server, stop}
+	s := &side{&shop{t: d.t, dir: dir, ops: "http://" + server.ops.Addr(), secrets: server.secrets, set: d.set}, server, stop}
+	if server.gateway != nil {
+		s.gateway = "http://" + server.gateway.Addr()
+	}
+	return s
 }
 
 // run is a part of the story, as a subtest: it begins and ends with both servers at rest.

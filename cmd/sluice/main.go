@@ -5,10 +5,11 @@
 //
 //	signals     one, for the life of the process: the first signal ends the context, the second the process
 //	reload      one while the server runs (reload.go): the configuration file and SIGHUP; Server.Close waits for it
+//	secrets     one while the server runs (rotate.go): files of secrets and certificates; Server.Close waits for it
 //	node lease  one while the server runs (lease.go): renews the node number; Server.Close waits for it
 //
-// The stages start their own. Server.Start opens them in the order of what stands on what, Server.Close stops them in
-// the order in which orders flow.
+// The stages start their own. Server.Start opens those of the role in the order of what stands on what, Server.Close
+// stops them in the order in which orders flow.
 package main
 
 import (

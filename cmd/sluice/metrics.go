@@ -27,10 +27,20 @@ func (s *Server) metrics(w io.Writer) {
 	_, config := s.configState()
 	m.gauge("sluice_config_generation", float64(config.Generation))
 	m.counter("sluice_config_reloads_refused_total", int64(config.Failures))
+	secrets := s.vault.status()
+	m.gauge("sluice_secrets_generation", float64(secrets.Generation))
+	m.counter("sluice_secrets_refused_total", int64(secrets.Failures))
+	for name, seconds := range s.vault.lifetimes(time.Now()) {
+		m.gauge(fmt.Sprintf("sluice_certificate_seconds{listener=%q}", name), seconds)
+	}
 	m.gauge("sluice_ready", flag(len(s.missing()) == 0))
 	present := s.present()
 	if e := s.running(); e != nil {
-		m.partitions(e.Ready(), present)
+		m.partitions(e.Ready())
+	}
+	ps := s.config.Engine.Partitions
+	for _, p := range slices.Sorted(maps.Keys(present.Backlog)) {
+		m.gauge(fmt.Sprintf("sluice_partition_backlog_messages{kind=%q,partition=\"%d\"}", ps.Kind(p), p), float64(present.Backlog[p]))
 	}
 	m.present(present)
 	for _, stage := range slices.Sorted(maps.Keys(stages)) {
@@ -50,6 +60,9 @@ var help = map[string]string{
 	"sluice_ready":                        "1 if this process can do all of its work; /readyz names what is missing.",
 	"sluice_config_generation":            "Number of the configuration in force: 1 at the start.",
 	"sluice_config_reloads_refused_total": "Configurations that were wrong; the last good one stayed.",
+	"sluice_secrets_generation":           "1 at the start, one more whenever secrets or certificates have changed.",
+	"sluice_secrets_refused_total":        "Files of secrets or certificates that were wrong; the last good ones stayed.",
+	"sluice_certificate_seconds":          "How long the certificate of a listener is still valid.",
 	"sluice_queue_lag_seconds":            "Age of the oldest message that is not stored, by kind.",
 	"sluice_partition_open":               "1 if the partition sells, 0 if it recovers.",
 	"sluice_partition_waiting":            "Requests that wait for their batch.",
@@ -79,7 +92,7 @@ func (m *exposition) promised(stages map[string]any) {
 }
 
 // partitions writes the state of every partition of this process.
-func (m *exposition) partitions(list []engine.PartitionState, now *Present) {
+func (m *exposition) partitions(list []engine.PartitionState) {
 	lag := map[string]time.Duration{}
 	for i := range list {
 		kind := list[i].Kind.String()
@@ -98,12 +111,6 @@ func (m *exposition) partitions(list []engine.PartitionState, now *Present) {
 	each("waiting", func(p *engine.PartitionState) float64 { return float64(p.Waiting) })
 	each("queue_age_seconds", func(p *engine.PartitionState) float64 { return p.QueueAge.Seconds() })
 	each("epoch", func(p *engine.PartitionState) float64 { return float64(p.Epoch) })
-	for i := range list {
-		p := &list[i]
-		if n, ok := now.Backlog[p.Partition]; ok {
-			m.gauge(fmt.Sprintf("sluice_partition_backlog_messages{kind=%q,partition=\"%d\"}", p.Kind, p.Partition), float64(n))
-		}
-	}
 }
 
 // present writes what waits for a person or for room. What could not be read is left out.

@@ -65,10 +65,12 @@ func (s *Server) look(ctx context.Context, l *presence) {
 			now.DeadLetters = int64(len(letters))
 		}
 	}
-	if e := s.running(); e != nil {
-		for _, p := range e.Ready() {
-			if b, err := s.queue.Backlog(ctx, p.Partition); err == nil {
-				now.Backlog[p.Partition] = b.Messages
+	if s.role().sells() || s.role().stores() {
+		for _, kind := range s.config.Engine.Kinds {
+			for _, p := range s.config.Engine.Partitions.Each(kind) {
+				if b, err := s.queue.Backlog(ctx, p); err == nil {
+					now.Backlog[p] = b.Messages
+				}
 			}
 		}
 	}

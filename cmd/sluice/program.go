@@ -24,21 +24,24 @@ import (
 // program is the server as the ops listener sees it. The listener starts before the engine, so everything here looks
 // whether its stage is there yet.
 func (s *Server) program() ops.Program {
-	return ops.Program{
-		Offers:    s.store,
-		Catalogue: catalogue{s},
-		Parked:    stuck{s.store, s},
-		Letters:   stuck{s.store, s},
-		Order:     s.store.Order,
-		Stats:     func() any { return s.stats() },
-		Stock:     s.fastStock,
-		Rebuild:   s.rebuild,
-		Config:    s.effective,
-		Reload:    s.reload,
-		Metrics:   s.metrics,
-		Live:      s.live,
-		Missing:   s.missing,
+	p := ops.Program{
+		Offers:  s.store,
+		Parked:  stuck{s.store, s},
+		Letters: stuck{s.store, s},
+		Order:   s.store.Order,
+		Feed:    s.store,
+		Stats:   func() any { return s.stats() },
+		Config:  s.effective,
+		Reload:  s.reload,
+		Metrics: s.metrics,
+		Live:    s.live,
+		Missing: s.missing,
+		Lacking: s.role().elsewhere(configs.RoleGateway, "sell"),
 	}
+	if s.role().sells() {
+		p.Catalogue, p.Stock, p.Rebuild = catalogue{s}, s.fastStock, s.rebuild
+	}
+	return p
 }
 
 // running is the engine once it has started; before, nil.
@@ -46,6 +49,12 @@ func (s *Server) running() *engine.Engine { return s.selling.Load() }
 
 // missing says in words what this process still waits for.
 func (s *Server) missing() []string {
+	if r := s.role(); !r.sells() {
+		if s.stages()[r.stage()] == nil {
+			return []string{r.stage() + " is starting"}
+		}
+		return s.unreachable()
+	}
 	e := s.running()
 	if e == nil {
 		return []string{"the engine is starting"}
@@ -217,11 +226,12 @@ func (s *Server) reload(dry bool) (any, error) {
 // stats is one snapshot of every stage.
 func (s *Server) stats() map[string]any {
 	all := map[string]any{
-		"version": version, "commit": commit(), "go": runtime.Version(), "uptime_seconds": time.Since(s.began).Seconds(),
+		"version": version, "commit": commit(), "go": runtime.Version(), "role": s.config.Role, "uptime_seconds": time.Since(s.began).Seconds(),
 		"missing": s.missing(), "resident_bytes": residentBytes(),
 	}
 	_, state := s.configState()
 	all["config"] = plain(reflect.ValueOf(state))
+	all["secrets"] = plain(reflect.ValueOf(s.vault.status()))
 	for name, report := range s.stages() {
 		all[name] = plain(reflect.ValueOf(report()))
 	}

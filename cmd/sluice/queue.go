@@ -30,7 +30,7 @@ func newQueue(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			secrets, err := checkConfig(c)
+			v, err := checkConfig(c, d)
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,7 @@ func newQueue(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(adoptQueue(cmd.Context(), &adoption{c, d, secrets, yes, cmd.OutOrStdout()}), lock.Release())
+			return errors.Join(adoptQueue(cmd.Context(), &adoption{c, d, v, yes, cmd.OutOrStdout()}), lock.Release())
 		},
 	}
 	adopt.Flags().BoolVar(&yes, "yes", false, "do it")
@@ -50,13 +50,13 @@ func newQueue(s *settings) *cobra.Command {
 type adoption struct {
 	config  *configs.Config
 	drivers *drivers
-	secrets *configs.Secrets
+	vault   *vault
 	yes     bool
 	out     io.Writer
 }
 
 func adoptQueue(ctx context.Context, a *adoption) (err error) {
-	o, err := storeOptions(a.config, a.secrets)
+	o, err := storeOptions(a.config, a.vault)
 	if err != nil {
 		return err
 	}

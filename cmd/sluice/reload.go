@@ -15,7 +15,8 @@ import (
 )
 
 // reloader changes the hot settings of a running server. It reloads when it is asked (ops listener), at SIGHUP, and when
-// the file changes. A configuration that does not load, or that changes a fixed setting, changes nothing.
+// the file changes. A configuration that does not load, or that changes a fixed setting, changes nothing. Who asks has the
+// secrets and certificates read again as well, all or nothing.
 type reloader struct {
 	server *Server
 	file   string // empty: none
@@ -44,6 +45,7 @@ type ReloadState struct {
 type Reloaded struct {
 	DryRun     bool             `json:"dry_run"`
 	Changes    []configs.Change `json:"changes"`
+	Secrets    []string         `json:"secrets"` // names of those that have changed, and of certificates
 	Generation int              `json:"generation"`
 	Hash       string           `json:"hash"`
 }
@@ -65,20 +67,39 @@ func newReloader(s *Server, load func() (*configs.Config, error), log *slog.Logg
 		state: ReloadState{Generation: 1, Hash: s.config.Hash(), Since: time.Now()}}
 }
 
-// reload loads the configuration and brings it into force, unless it is a dry run. by says in the log who wanted it.
-func (r *reloader) reload(by string, dry bool) (*Reloaded, error) {
+// reload loads the configuration, the secrets and the certificates and brings them into force, unless it is a dry run. by
+// says in the log who wanted it.
+func (r *reloader) reload(by string, dry bool) (out *Reloaded, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next, err := r.check()
+	err = r.server.vault.reread(by, dry, func(changed []string) (err error) {
+		if out, err = r.settings(by, dry); err == nil {
+			out.Secrets = changed
+		}
+		return err
+	})
 	if err != nil {
 		if !dry {
-			r.state.Failures++
-			r.state.LastError = err.Error()
-			r.log.Error("configuration refused, the last one stays in force", "by", by, "error", err)
+			r.refused(by, err)
 		}
 		return nil, err
 	}
-	out := &Reloaded{DryRun: dry, Changes: r.current.Changes(next), Generation: r.state.Generation, Hash: next.Hash()}
+	return out, nil
+}
+
+func (r *reloader) refused(by string, err error) {
+	r.state.Failures++
+	r.state.LastError = err.Error()
+	r.log.Error("configuration refused, the last one stays in force", "by", by, "error", err)
+}
+
+// settings does it for the settings alone.
+func (r *reloader) settings(by string, dry bool) (*Reloaded, error) {
+	next, err := r.check()
+	if err != nil {
+		return nil, err
+	}
+	out := &Reloaded{DryRun: dry, Changes: r.current.Changes(next), Secrets: []string{}, Generation: r.state.Generation, Hash: next.Hash()}
 	if dry {
 		return out, nil
 	}
@@ -126,10 +147,19 @@ func (r *reloader) config() (*configs.Config, ReloadState) {
 	return r.current, r.state
 }
 
-// tune hands the stages their hot settings.
+// tune hands the stages their hot settings. Those of stages that are other processes' are theirs to take.
 func (s *Server) tune(c *configs.Config) error {
-	return errors.Join(s.engine.Tune(c.Engine.Tuning), s.persist.Tune(c.Persist.Tuning), s.lifecycle.Tune(c.Lifecycle.Tuning),
-		s.gateway.Tune(c.Gateway.Tuning))
+	var errs []error
+	if s.role().sells() {
+		errs = append(errs, s.engine.Tune(c.Engine.Tuning), s.gateway.Tune(c.Gateway.Tuning))
+	}
+	if s.role().stores() {
+		errs = append(errs, s.persist.Tune(c.Persist.Tuning))
+	}
+	if s.lifecycle != nil {
+		errs = append(errs, s.lifecycle.Tune(c.Lifecycle.Tuning))
+	}
+	return errors.Join(errs...)
 }
 
 const (
@@ -181,7 +211,12 @@ func (r *reloader) wait(ctx context.Context, w *fileWatch, hangups <-chan os.Sig
 func (r *reloader) look(w *fileWatch) {
 	if content := w.read(); content != nil && !bytes.Equal(content, r.seen) {
 		r.seen = content
-		_, _ = r.reload("the file "+w.path, false)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		by := "the file " + w.path
+		if _, err := r.settings(by, false); err != nil {
+			r.refused(by, err)
+		}
 	}
 }
 

@@ -295,7 +295,7 @@ func TestHotSettingsTakeEffect(t *testing.T) {
 }
 
 func (r *reloading) logsInfo() bool {
-	const said = "rebuild asked for"
+	const said = "path=/ops/rebuild status=202"
 	before := strings.Count(r.errors.String(), said)
 	r.must(202, "POST", r.ops+"/ops/rebuild", r.secrets.OpsToken, `{"partitions":[0]}`)
 	<-time.After(20 * time.Millisecond)

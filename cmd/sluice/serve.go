@@ -22,17 +22,19 @@ import (
 const stopWait = 30 * time.Second
 
 func newServe(s *settings) *cobra.Command {
-	var kinds, role string
+	var kinds, as string
 	var demo bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
-		Long: "Run the server. It prints one line, `ready gateway=ADDR ops=ADDR`, when it serves. SIGTERM and SIGINT stop it\n" +
-			"gracefully: every request that was accepted is answered. A second signal ends it at once.",
+		Long: "Run the server, or one role of it beside others that share Redis, RocketMQ and the MySQL shards: gateway (the public\n" +
+			"listener and the engine), persist (stores orders), lifecycle (expiry, giving units back, the feed of events). It prints\n" +
+			"one line, `ready gateway=ADDR ops=ADDR`, when it serves; roles without the public listener, `ready ops=ADDR`. SIGTERM and\n" +
+			"SIGINT stop it gracefully: every request that was accepted is answered. A second signal ends it at once.",
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if role != "all" {
-				return fmt.Errorf("--role %s: this version has the role all only", role)
+			if as != "" {
+				s.set = append(s.set, "role="+as)
 			}
 			if kinds != "" {
 				s.set = append(s.set, "engine.kinds="+kinds)
@@ -41,14 +43,20 @@ func newServe(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			switch {
+			case demo && !role(c.Role).sells():
+				return errors.New("--demo makes offers and sells them: it needs the role all or gateway, not " + c.Role)
+			case kinds != "" && c.Role == configs.RoleLifecycle:
+				return errors.New("--kinds: the role lifecycle does its work for orders of both kinds; leave it out")
+			}
 			if demo && len(c.Engine.Kinds) < len(order.Kinds) {
 				return errors.New("--demo sells normal and flash offers: leave --kinds and engine.kinds out")
 			}
 			return serve(cmd, s, c, d, demo)
 		},
 	}
-	cmd.Flags().StringVar(&role, "role", "all", "the stages that this process runs: all")
-	cmd.Flags().StringVar(&kinds, "kinds", "", "the kinds that this process sells: normal, flash or both with a comma")
+	cmd.Flags().StringVar(&as, "role", "", "what this process runs: all (the default), gateway, persist or lifecycle")
+	cmd.Flags().StringVar(&kinds, "kinds", "", "the kinds that this process sells or stores: normal, flash or both with a comma")
 	cmd.Flags().BoolVar(&demo, "demo", false, "create demo offers, and print a token and lines to paste")
 	return cmd
 }
@@ -69,7 +77,7 @@ func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo 
 	err := server.Start(ctx)
 	if err == nil {
 		server.watchConfig(s, hangups)
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ready gateway=%s ops=%s\n", server.gateway.Addr(), server.ops.Addr())
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ready %s\n", server.addresses())
 	}
 	if err == nil && demo {
 		err = server.demo(ctx, cmd.ErrOrStderr())

@@ -25,12 +25,13 @@ import (
 	"sluice/internal/lockfile"
 	"sluice/internal/tracing"
 	"sluice/lifecycle"
+	"sluice/lifecycle/feed"
 	"sluice/persist"
 	"sluice/persist/store"
 )
 
-// Server is the whole server in one process: what `sluice serve` runs, and what end-to-end tests start on port 0 in a
-// directory of their own. Start it once, Close it once, also after a Start that failed.
+// Server is the whole server in one process, or the stages of its role: what `sluice serve` runs, and what end-to-end
+// tests start on port 0 in a directory of their own. Start it once, Close it once, also after a Start that failed.
 type Server struct {
 	config  *configs.Config
 	drivers *drivers
@@ -38,7 +39,8 @@ type Server struct {
 	log     *slog.Logger
 	began   time.Time
 
-	secrets   *configs.Secrets
+	vault     *vault
+	secrets   *configs.Secrets // as they were at the start
 	lock      *lockfile.Lock
 	tracer    *tracing.Tracer // nil: off
 	store     *store.Store
@@ -49,6 +51,7 @@ type Server struct {
 	lease     *nodeLease
 	engine    *engine.Engine
 	persist   *persist.Persist
+	publisher feed.Publisher // nil: none
 	lifecycle *lifecycle.Lifecycle
 	ops       *ops.Server
 	gateway   *gateway.Gateway
@@ -59,7 +62,10 @@ type Server struct {
 	reporting sync.Mutex
 	reports   map[string]func() any // by stage: its snapshot
 	presence  presence
+	reach     reach
 	console   live
+
+	unwatchSecrets func() // nil: not watched yet
 }
 
 // NewServer returns a server that has opened nothing. environ is where secrets may come from.
@@ -68,32 +74,40 @@ func NewServer(c *configs.Config, d *drivers, environ []string, log *slog.Logger
 		reports: map[string]func() any{}}
 }
 
-// readyWait is how long a start waits for every partition; after it the server serves without the missing ones.
+// readyWait is how long a start waits for all that is missing; after it the server serves without.
 const readyWait = 30 * time.Second
 
-// Start opens everything in the order of what stands on what, and returns when requests are served. ctx ends a start
-// that is under way.
+// Start opens what the role needs, in the order of what stands on what, and returns when it does its work. ctx ends a
+// start that is under way.
 func (s *Server) Start(ctx context.Context) error {
+	r := s.role()
 	steps := []struct {
 		name string
+		mine bool
 		do   func(context.Context) error
 	}{
-		{"data directory", s.openDataDir},
-		{"secrets", s.openSecrets},
-		{"traces", s.openTraces},
-		{"store", s.openStore},
-		{"queue", s.openQueue},
-		{"stock", s.openStock},
-		{"node lease", s.openLease},
-		{"queue's identity", s.keepQueue},
-		{"ops", s.openOps},
-		{"engine", s.openEngine},
-		{"persist", s.openPersist},
-		{"lifecycle", s.openLifecycle},
-		{"partitions", s.awaitPartitions},
-		{"gateway", s.openGateway},
+		{"data directory", true, s.openDataDir},
+		{"secrets", true, s.openSecrets},
+		{"traces", true, s.openTraces},
+		{"store", true, s.openStore},
+		{"queue", true, s.openQueue},
+		{"stock", r.sells(), s.openStock},
+		{"leader locks", r.sells() || r.tends(), s.openLeader},
+		{"publisher", r.tends(), s.openPublisher},
+		{"node lease", true, s.openLease},
+		{"queue's identity", true, s.keepQueue},
+		{"ops", true, s.openOps},
+		{"engine", r.sells(), s.openEngine},
+		{"persist", r.stores(), s.openPersist},
+		{"lifecycle", r.sells() || r.tends(), s.openLifecycle},
+		{"readiness", true, s.awaitReady},
+		{"gateway", r.sells(), s.openGateway},
+		{"watch of secrets", true, s.watchSecrets},
 	}
 	for _, step := range steps {
+		if !step.mine {
+			continue
+		}
 		began := time.Now()
 		if err := step.do(ctx); err != nil {
 			return err
@@ -103,8 +117,16 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 		s.log.Debug("started", "step", step.name, "took", time.Since(began))
 	}
-	s.log.Info("serving", "gateway", s.gateway.Addr(), "ops", s.ops.Addr(), "after", time.Since(s.began))
+	s.log.Info("serving", "role", r, "at", s.addresses(), "after", time.Since(s.began))
 	return nil
+}
+
+// addresses are those that the server listens on, as `ready` says them.
+func (s *Server) addresses() string {
+	if s.gateway == nil {
+		return "ops=" + s.ops.Addr()
+	}
+	return "gateway=" + s.gateway.Addr() + " ops=" + s.ops.Addr()
 }
 
 // Close stops in the order in which orders flow: no new requests, every accepted one answered, then what they went
@@ -125,12 +147,16 @@ func (s *Server) Close(ctx context.Context) error {
 	if r := s.reloader.Load(); r != nil {
 		r.close()
 	}
+	if s.unwatchSecrets != nil {
+		s.unwatchSecrets()
+	}
 	end("gateway", s.gateway != nil, func() error { return s.gateway.Close(ctx) })
 	end("engine", s.engine != nil, func() error { return s.engine.Close(ctx) })
 	end("persist", s.persist != nil, func() error { return s.persist.Close(ctx) })
 	end("lifecycle", s.lifecycle != nil, func() error { return s.lifecycle.Close(ctx) })
 	end("traces", s.tracer != nil, func() error { s.tracer.Close(ctx); return nil })
 	end("ops", s.ops != nil, func() error { return s.ops.Close(ctx) })
+	end("publisher", s.publisher != nil, func() error { return s.publisher.Close() })
 	end("node lease", s.lease != nil, func() error { s.lease.close(); return nil })
 	end("leader locks", s.leader != nil, func() error { return s.leader.Close() })
 	end("stock", s.stock != nil, func() error { return s.stock.Close() })
@@ -146,8 +172,35 @@ func (s *Server) openDataDir(context.Context) (err error) {
 }
 
 func (s *Server) openSecrets(context.Context) (err error) {
-	s.secrets, err = s.config.LoadSecrets(s.environ, true)
-	return err
+	if s.vault, err = openVault(s.config, s.drivers, s.environ, true); err != nil {
+		return err
+	}
+	s.vault.log, s.vault.trust, s.secrets = s.log, s.trust, s.vault.now()
+	if from := s.secrets.Sources(); len(from) > 0 {
+		s.log.Info("secrets", "from", from)
+	}
+	for _, text := range s.vault.warnings(s.drivers) {
+		s.log.Warn("secrets", "warning", text)
+	}
+	return nil
+}
+
+// trust hands secrets that have changed to the listeners. Stores and stock ask for them with each new connection.
+func (s *Server) trust(secrets *configs.Secrets) {
+	s.ops.Trust(secrets.OpsTokens)
+	if s.gateway != nil {
+		o := s.config.GatewayOptions(secrets)
+		s.gateway.Trust(o.JWTSecrets, o.ServiceTokens)
+	}
+}
+
+// watchSecrets looks at the files of secrets and certificates from now on: those who have to know of changes are there.
+func (s *Server) watchSecrets(context.Context) error {
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.vault.run(ctx) })
+	s.unwatchSecrets = func() { stop(); running.Wait() }
+	return nil
 }
 
 func (s *Server) openTraces(ctx context.Context) (err error) {
@@ -157,7 +210,7 @@ func (s *Server) openTraces(ctx context.Context) (err error) {
 }
 
 func (s *Server) openStore(ctx context.Context) (err error) {
-	if s.store, err = s.drivers.openStore(ctx, s.config, s.secrets); err == nil {
+	if s.store, err = s.drivers.openStore(ctx, s.config, s.vault); err == nil {
 		s.report("store", func() any { return s.store.Stats() })
 		for _, text := range s.store.Warnings() {
 			s.log.Warn("a promise is weaker than it could be", "store", text)
@@ -167,11 +220,10 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 }
 
 func (s *Server) openQueue(ctx context.Context) (err error) {
-	if err := s.lookAtQueue(ctx); err != nil {
+	if s.queue, err = s.drivers.openQueue(ctx, s.config, s.store); err != nil {
 		return err
 	}
-	s.queue, err = s.drivers.openQueue(ctx, s.config, s.store)
-	return err
+	return s.lookAtQueue(ctx)
 }
 
 // lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be
@@ -195,11 +247,10 @@ func (s *Server) lookAtQueue(ctx context.Context) error {
 }
 
 func (s *Server) openStock(ctx context.Context) (err error) {
-	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.secrets)
+	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.vault)
 	if err != nil {
 		return err
 	}
-	s.leader = s.drivers.openLeader(s.config, s.secrets)
 	servers, warnings := describeStock(ctx, s.stock)
 	for _, text := range servers {
 		s.log.Info("fast stock", "server", text)
@@ -207,6 +258,16 @@ func (s *Server) openStock(ctx context.Context) (err error) {
 	for _, text := range warnings {
 		s.log.Warn("a promise is weaker than it could be", "stock", text)
 	}
+	return nil
+}
+
+func (s *Server) openLeader(context.Context) error {
+	s.leader = s.drivers.openLeader(s.config, s.vault)
+	return nil
+}
+
+func (s *Server) openPublisher(context.Context) error {
+	s.publisher = publisher(s.queue)
 	return nil
 }
 
@@ -244,32 +305,59 @@ func (s *Server) openPersist(ctx context.Context) error {
 	o := s.config.PersistOptions()
 	o.Tracer = s.tracer
 	s.persist = persist.New(o, s.queue, s.store, s.log)
+	if err := s.persist.Start(ctx); err != nil {
+		return err
+	}
 	s.report("persist", func() any { return s.persist.Stats() })
-	return s.persist.Start(ctx)
+	return nil
 }
 
+// openLifecycle starts lifecycle; where it is another role's, it only cancels what the gateway is asked to.
 func (s *Server) openLifecycle(ctx context.Context) error {
 	o := s.config.Lifecycle
-	o.Leader = s.leader
+	o.Leader, o.Publisher = s.leader, s.publisher
 	s.lifecycle = lifecycle.New(o, s.store, s.log)
+	if s.role().tends() {
+		if err := s.lifecycle.Start(ctx); err != nil {
+			return err
+		}
+	}
 	s.report("lifecycle", func() any { return s.lifecycle.Stats() })
-	return s.lifecycle.Start(ctx)
+	return nil
 }
 
-// awaitPartitions waits until all partitions are open, or for readyWait.
-func (s *Server) awaitPartitions(ctx context.Context) error {
+// awaitReady waits until nothing is missing, or for readyWait.
+func (s *Server) awaitReady(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, readyWait)
 	defer cancel()
-	if err := s.engine.AwaitReady(wait); err != nil && ctx.Err() == nil {
-		s.log.Warn("serving without some partitions", "missing", s.missing())
-		return nil
+	if s.role().sells() {
+		if err := s.engine.AwaitReady(wait); err == nil {
+			s.log.Info("every partition is open", "partitions", len(s.engine.Ready()))
+			return nil
+		}
 	}
-	s.log.Info("every partition is open", "partitions", len(s.engine.Ready()))
+	for len(s.missing()) > 0 {
+		select {
+		case <-time.After(100 * time.Millisecond):
+			continue
+		case <-wait.Done():
+		}
+		if ctx.Err() == nil {
+			s.log.Warn("serving without all that is needed", "missing", s.missing())
+		}
+		break
+	}
 	return nil
 }
 
 func (s *Server) openOps(context.Context) (err error) {
-	s.ops, err = ops.New(s.config.Ops, s.secrets.OpsToken, s.program(), s.log)
+	o := s.config.Ops
+	o.Certificate = s.vault.ops.Load
+	audit, err := ops.OpenAuditLog(within(s.config.DataDir, o.AuditFile), s.log)
+	if err != nil {
+		return fmt.Errorf("ops.audit_file: %w", err)
+	}
+	s.ops, err = ops.New(o, s.secrets.OpsTokens, s.program(), audit, s.log)
 	if err != nil {
 		return listenError("ops.listen", s.config.Ops.Listen, err)
 	}
@@ -278,7 +366,9 @@ func (s *Server) openOps(context.Context) (err error) {
 }
 
 func (s *Server) openGateway(ctx context.Context) error {
-	s.gateway = gateway.New(s.config.GatewayOptions(s.secrets), gateway.Deps{
+	o := s.config.GatewayOptions(s.secrets)
+	o.Certificate = s.vault.public.Load
+	s.gateway = gateway.New(o, gateway.Deps{
 		Placer: s.engine, Catalogue: s.engine, Orders: s.store, Canceller: s.lifecycle, Log: s.log})
 	s.report("gateway", func() any { return s.gateway.Stats() })
 	return listenError("gateway.listen", s.config.Gateway.Listen, s.gateway.Start(ctx))

@@ -41,7 +41,8 @@ type shop struct {
 	dir          string
 	gateway, ops string
 	secrets      *configs.Secrets
-	set          []string // settings that the auditor needs too
+	set          []string     // settings that the auditor needs too
+	http         *http.Client // nil: the default
 }
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -190,7 +191,16 @@ func spawn(t *testing.T, dir string, args ...string) *process {
 // program is one run of the program.
 func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
+	return programAt(t, "", args...)
+}
+
+// programAt is one run of the program of another release; no path: of this one.
+func programAt(t *testing.T, path string, args ...string) *exec.Cmd {
+	t.Helper()
+	if path == "" {
+		path = os.Args[0]
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), path, args...)
 	cmd.Env = append(os.Environ(), "SLUICE_TEST_PROGRAM=1")
 	return cmd
 }
@@ -228,7 +238,11 @@ func (a *answer) field(name string) string {
 func (a *answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
 
 func (s *shop) try(method, url, token, body string, headers ...string) (*answer, error) {
-	return s.with(http.DefaultClient, method, url, token, body, headers...)
+	c := s.http
+	if c == nil {
+		c = http.DefaultClient
+	}
+	return s.with(c, method, url, token, body, headers...)
 }
 
 func (s *shop) with(c *http.Client, method, url, token, body string, headers ...string) (*answer, error) {
@@ -300,13 +314,21 @@ func (s *shop) remaining(offer, want string) {
 func (s *shop) audited(running bool) {
 	s.t.Helper()
 	c, d := config(s.t, s.dir, s.set...)
-	places, err := shardPlaces(c, s.secrets)
+	v, err := openVault(c, d, nil, false)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	o := audit.Options{Dialect: string(c.Store.Dialect), Shards: places, VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c), Settle: 10 * time.Second}
+	places, err := shardPlaces(c, v.now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	o := audit.Options{Dialect: string(c.Store.Dialect), Shards: places, VirtualShards: c.Store.VirtualShards, QueueFile: d.queueFile(c), Settle: 10 * time.Second,
+		TLS: v.store.Load()}
 	if running {
 		o.OpsURL, o.OpsToken = s.ops, s.secrets.OpsToken
+		if o.OpsTLS, err = c.Ops.TLS.Known(); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	report, err := audit.Run(s.t.Context(), o)
 	if err != nil {

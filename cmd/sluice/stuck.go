@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"sluice/configs"
 	"sluice/engine/queue"
 	"sluice/gateway/ops"
 	"sluice/persist"
@@ -17,8 +18,11 @@ type stuck struct {
 	s            *Server
 }
 
-// persisting is persist once it has started; before, an error.
+// persisting is persist once it has started; before, and where it is another role's, an error.
 func (k stuck) persisting() (*persist.Persist, error) {
+	if r := k.s.role(); !r.stores() {
+		return nil, r.elsewhere(configs.RolePersist, "store orders")
+	}
 	if k.s.stages()["persist"] == nil {
 		return nil, &ops.Problem{Status: 503, Code: "not_ready", Detail: "this process has not started to store orders"}
 	}

@@ -118,7 +118,7 @@ rocketmq_broker_config() {
 		messageIndexEnable=false
 		timerPrecisionMs=100
 		flushConsumerOffsetInterval=1000
-		serverChannelMaxIdleTimeSeconds=30
+		serverChannelMaxIdleTimeSeconds=45
 		maxMessageSize=4194304
 		maxTransferCountOnMessageInMemory=1024
 		maxTransferCountOnMessageInDisk=1024

@@ -1,6 +1,9 @@
 package order
 
-import "errors"
+import (
+	"encoding/json"
+	"errors"
+)
 
 // Details is what the warehouse and the invoice need and the engine does not look at. All fields are optional. Names,
 // phones, and address lines are personal: they never reach logs, metrics or the feed unmasked.
@@ -24,6 +27,33 @@ type Address struct {
 type Invoice struct {
 	Title string `json:"title"`
 	TaxID string `json:"tax_id,omitempty"`
+}
+
+// MaskDetails is details as JSON without what is personal; nil if there are none or they do not read.
+func MaskDetails(details []byte) []byte {
+	var d Details
+	if details == nil || json.Unmarshal(details, &d) != nil {
+		return nil
+	}
+	hide := func(texts ...*string) {
+		for _, text := range texts {
+			if *text != "" {
+				*text = "***"
+			}
+		}
+	}
+	hide(&d.Note)
+	if a := d.Address; a != nil {
+		hide(&a.Name, &a.Phone, &a.Line, &a.Postcode)
+	}
+	if i := d.Invoice; i != nil {
+		hide(&i.Title, &i.TaxID)
+	}
+	b, err := json.Marshal(&d)
+	if err != nil {
+		panic("BUG: details do not encode: " + err.Error())
+	}
+	return b
 }
 
 // Validate reports every field that is too long, joined; nil if none is. Whether the whole fits DetailsMax is checked

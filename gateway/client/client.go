@@ -192,5 +192,6 @@ func queryString(args url.Values, wait time.Duration) string {
 // isUnsent tells whether an error came before anything was sent.
 func isUnsent(err error) bool {
 	var op *net.OpError
-	return errors.Is(err, fasthttp.ErrNoFreeConns) || errors.As(err, &op) && op.Op == "dial"
+	var stranger *tls.CertificateVerificationError
+	return errors.Is(err, fasthttp.ErrNoFreeConns) || errors.As(err, &stranger) || errors.As(err, &op) && op.Op == "dial"
 }

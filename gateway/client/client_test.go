@@ -330,6 +330,9 @@ func TestTLS(t *testing.T) {
 		if ok != (err == nil) || ok && o.ID != "9" {
 			t.Errorf("%v: %v", ok, err)
 		}
+		if _, err := c.Place(context.Background(), &OrderRequest{}); ok != (err == nil) || errors.Is(err, ErrUnknown) {
+			t.Errorf("%v: an order: %v", ok, err) // who is not trusted has been sent nothing
+		}
 		c.Close()
 	}
 }

@@ -43,12 +43,12 @@ func (o tollOffers) CreateOffers(ctx context.Context, offers []order.Offer) (cre
 	return o.Offers.CreateOffers(ctx, offers)
 }
 
-func (o tollOffers) ChangeOffer(ctx context.Context, id order.OfferID, change store.OfferChange) (changed order.Offer, err error) {
+func (o tollOffers) ChangeOffer(ctx context.Context, id order.OfferID, change store.OfferChange) (was, changed order.Offer, err error) {
 	defer func() { o.deed(err) }()
 	return o.Offers.ChangeOffer(ctx, id, change)
 }
 
-func (o tollOffers) CloseOffer(ctx context.Context, id order.OfferID) (closed order.Offer, err error) {
+func (o tollOffers) CloseOffer(ctx context.Context, id order.OfferID) (was, closed order.Offer, err error) {
 	defer func() { o.deed(err) }()
 	return o.Offers.CloseOffer(ctx, id)
 }
@@ -118,7 +118,7 @@ func (c *toll) whole(p *ops.Program) {
 		if c.look(); !dry {
 			c.effects++
 		}
-		return map[string]any{"dry_run": dry, "changes": []any{}, "generation": 1, "hash": "0"}, nil
+		return map[string]any{"dry_run": dry, "changes": []any{}, "secrets": []any{}, "generation": 1, "hash": "0"}, nil
 	}
 }
 

@@ -104,7 +104,7 @@ func (s *Server) getLetter(r *http.Request) (int, any, error) {
 	return http.StatusOK, shown, nil
 }
 
-func (s *Server) replayLetter(r *http.Request) (int, any, error) {
+func (s *Server) replayLetter(r *http.Request, e *entry) (int, any, error) {
 	l, err := s.letter(r)
 	if err != nil {
 		return 0, nil, err
@@ -113,10 +113,11 @@ func (s *Server) replayLetter(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	e.note(change{What: "dead letter " + l.ID().String(), To: effect})
 	return http.StatusOK, map[string]string{"id": l.ID().String(), "effect": effect}, nil
 }
 
-func (s *Server) dropLetter(r *http.Request) (int, any, error) {
+func (s *Server) dropLetter(r *http.Request, e *entry) (int, any, error) {
 	l, err := s.letter(r)
 	if err != nil {
 		return 0, nil, err
@@ -124,6 +125,6 @@ func (s *Server) dropLetter(r *http.Request) (int, any, error) {
 	if err := s.program.Letters.DropLetter(r.Context(), l.ID()); err != nil {
 		return 0, nil, err
 	}
-	s.log.Warn("dead letter dropped", "letter", l.ID().String(), "reason", l.Reason, "bytes", len(l.Body))
+	e.note(change{What: "dead letter " + l.ID().String(), From: map[string]any{"reason": l.Reason, "bytes": len(l.Body)}, To: "dropped"})
 	return http.StatusOK, map[string]string{"id": l.ID().String(), "effect": "dropped"}, nil
 }

@@ -34,7 +34,7 @@ func (s *Server) config(*http.Request) (int, any, error) {
 }
 
 // reload reads the configuration again and brings it into force; with ?dry_run=1 it only says what would change.
-func (s *Server) reload(r *http.Request) (int, any, error) {
+func (s *Server) reload(r *http.Request, e *entry) (int, any, error) {
 	dry := false
 	if given := r.URL.Query().Get("dry_run"); given != "" {
 		var err error
@@ -43,6 +43,9 @@ func (s *Server) reload(r *http.Request) (int, any, error) {
 		}
 	}
 	out, err := s.program.Reload(dry)
+	if err == nil {
+		e.note(change{What: "configuration", To: out})
+	}
 	return http.StatusOK, out, err
 }
 
@@ -62,7 +65,7 @@ func (s *Server) stock(r *http.Request) (int, any, error) {
 
 // rebuild asks for a rebuild of the partitions that the body names, or of all: {"partitions":[0,1]}. The answer does not
 // wait for it.
-func (s *Server) rebuild(r *http.Request) (int, any, error) {
+func (s *Server) rebuild(r *http.Request, e *entry) (int, any, error) {
 	b, err := body(r, bodyMax)
 	if err != nil {
 		return 0, nil, err
@@ -74,7 +77,7 @@ func (s *Server) rebuild(r *http.Request) (int, any, error) {
 	if err := s.program.Rebuild(r.Context(), partitions); err != nil {
 		return 0, nil, err
 	}
-	s.log.Info("rebuild asked for", "partitions", partitions)
+	e.note(change{What: "fast stock", Field: "partitions", To: partitions}) // null: all of them
 	answer := map[string]any{"status": "asked"}
 	if len(partitions) > 0 { // otherwise all of them
 		answer["partitions"] = partitions

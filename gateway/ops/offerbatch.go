@@ -45,22 +45,34 @@ type offerBatch struct {
 	in   *bufio.Scanner
 	line int  // of what was read last
 	sent bool // an answer was written
+	call *entry
+	lost bool // what a chunk has done is not in the audit log: no other follows
 }
 
 // createOffers takes one offer per line and answers one line per line, in order, while it reads on. A bad line fails alone,
 // a blank one is skipped; the good ones of a chunk are created together. An error of the store ends the call: as its
-// status if nothing was answered yet, else as the answers to the lines of its chunk, after which none follow.
-func (s *Server) createOffers(w http.ResponseWriter, r *http.Request) {
-	b := &offerBatch{s: s, w: w, r: r, wire: http.NewResponseController(w), in: bufio.NewScanner(r.Body)}
+// status if nothing was answered yet, else as the answers to the lines of its chunk, after which none follow. So does an
+// audit log that cannot be written.
+func (s *Server) createOffers(w http.ResponseWriter, r *http.Request, e *entry) {
+	b := &offerBatch{s: s, w: w, r: r, call: e, wire: http.NewResponseController(w), in: bufio.NewScanner(r.Body)}
 	b.in.Buffer(nil, bodyMax+2)
 	w.Header().Set("Connection", "close") // it may end before the body does
-	err := b.wire.EnableFullDuplex()
+	err := unread(r, nil)
+	if err == nil {
+		err = b.wire.EnableFullDuplex()
+	}
 	for more := err == nil; more; {
 		more, err = b.chunk()
 	}
 	if err == nil && !b.sent {
 		err = invalid("the body must have one offer per line")
 	}
+	status, code := http.StatusOK, ""
+	if err != nil {
+		p := problemOf(err)
+		status, code = p.Status, p.Code
+	}
+	e.end(status, code)
 	if err != nil && !b.sent {
 		s.fail(w, r, err)
 	}
@@ -115,6 +127,11 @@ func (b *offerBatch) chunk() (more bool, err error) {
 			return false, err
 		}
 	}
+	if b.lost {
+		unseen := batchLine{Line: b.line + 1}
+		unseen.fail(errUnaudited)
+		answers, more = append(answers, unseen), false
+	}
 	if len(answers) > 0 && b.answer(answers) != nil {
 		return false, nil // the client is gone
 	}
@@ -133,7 +150,8 @@ func (b *offerBatch) create(good []order.Offer, at []int, answers []batchLine) e
 		}
 		return err
 	}
-	b.s.log.Info("offers created", "offers", len(created), "first", created[0].ID)
+	b.call.createdMany(created)
+	b.lost = b.call.progress() != nil
 	status := b.s.createdStatus(ctx, created)
 	for i := range created {
 		a := &answers[at[i]]

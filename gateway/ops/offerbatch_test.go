@@ -134,7 +134,7 @@ func TestBatchThatBreaksOff(t *testing.T) {
 			t.Errorf("%q is answered %q, %v", body, answer, err)
 		}
 	}
-	if log := l.log.String(); strings.Contains(log, "offers created") {
+	if log := l.log.String(); strings.Contains(log, "event=changed") {
 		t.Errorf("offers of a batch that broke off were created:\n%s", log)
 	}
 }

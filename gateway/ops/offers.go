@@ -1,7 +1,6 @@
 package ops
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"time"
@@ -95,7 +94,7 @@ func (s *Server) createdStatus(ctx context.Context, offers []order.Offer) int {
 	return http.StatusAccepted
 }
 
-func (s *Server) createOffer(r *http.Request) (int, any, error) {
+func (s *Server) createOffer(r *http.Request, e *entry) (int, any, error) {
 	b, err := body(r, bodyMax)
 	if err != nil {
 		return 0, nil, err
@@ -108,12 +107,12 @@ func (s *Server) createOffer(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.log.Info("offer created", "offer", created[0].ID, "kind", created[0].Kind, "total", created[0].Total)
+	e.created(&created[0])
 	status, shown := s.edited(s.createdStatus(r.Context(), created), &created[0], s.remaining(&created[0]))
 	return status, shown, nil
 }
 
-func (s *Server) changeOffer(r *http.Request) (int, any, error) {
+func (s *Server) changeOffer(r *http.Request, e *entry) (int, any, error) {
 	id, err := pathID(r)
 	if err != nil {
 		return 0, nil, err
@@ -130,11 +129,11 @@ func (s *Server) changeOffer(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	o, err := s.program.Offers.ChangeOffer(r.Context(), id, change)
+	was, o, err := s.program.Offers.ChangeOffer(r.Context(), id, change)
 	if err != nil {
 		return 0, nil, err
 	}
-	s.log.Info("offer changed", "offer", id, "change", string(bytes.TrimSpace(b)))
+	e.edited(&was, &o)
 	return s.changed(r.Context(), &o)
 }
 
@@ -154,16 +153,16 @@ func (s *Server) changed(ctx context.Context, o *order.Offer) (int, any, error) 
 	return status, shown, nil
 }
 
-func (s *Server) closeOffer(r *http.Request) (int, any, error) {
+func (s *Server) closeOffer(r *http.Request, e *entry) (int, any, error) {
 	id, err := pathID(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	o, err := s.program.Offers.CloseOffer(r.Context(), id)
+	was, o, err := s.program.Offers.CloseOffer(r.Context(), id)
 	if err != nil {
 		return 0, nil, err
 	}
-	s.log.Info("offer closed", "offer", id)
+	e.edited(&was, &o)
 	return s.changed(r.Context(), &o)
 }
 

@@ -117,7 +117,7 @@ func TestAnswersOfTheProgram(t *testing.T) {
 		p.Reload = func(bool) (any, error) {
 			err := reloads[0]
 			reloads = reloads[1:]
-			return map[string]any{"dry_run": false, "changes": []any{}, "generation": 1, "hash": "0"}, err
+			return map[string]any{"dry_run": false, "changes": []any{}, "secrets": []any{}, "generation": 1, "hash": "0"}, err
 		}
 	})
 	soon := time.Now().Add(30 * time.Second).UTC().Format(time.RFC3339)

@@ -12,8 +12,7 @@ package ops
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -24,15 +23,23 @@ import (
 	"net/http/pprof"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/engine/order"
+	"sluice/internal/tlsfile"
 	"sluice/persist/store"
 )
 
 // Options are fixed for the life of a listener.
 type Options struct {
 	Listen string `koanf:"listen"` // host:port; port 0 takes a free one
+	// TLS is the listener's certificate; none: it speaks in plain. Certificate gives what its files hold, at each handshake; with
+	// TLS it is needed.
+	TLS         tlsfile.Server          `koanf:"tls"`
+	Certificate func() *tls.Certificate `koanf:"-"`
+	// AuditFile is where calls that change something are written down (AuditLog); who opens it resolves relative paths.
+	AuditFile string
 }
 
 // Validate says in plain words what is wrong with the options; nil if nothing is.
@@ -40,16 +47,20 @@ func (o *Options) Validate() error {
 	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
 		return fmt.Errorf("ops.listen must be host:port, such as 127.0.0.1:8081, not %q", o.Listen)
 	}
-	return nil
+	if o.AuditFile == "" {
+		return errors.New("ops.audit_file must name a file: what operators do is written down")
+	}
+	return o.TLS.Validate("ops.tls")
 }
 
-// Program is the process as the listener sees it. All functions are called from many goroutines at once. Functions that
-// are nil answer 404: this role does not have them.
+// Program is the process as the listener sees it. All functions are called from many goroutines at once. Those that are nil
+// answer 404: another role has them.
 type Program struct {
 	Offers    Offers    // edits
 	Catalogue Catalogue // what this process sells; nil without an engine
 	Parked    Parked
 	Letters   Letters
+	Feed      Feed
 	Order     func(ctx context.Context, id order.ID) (*order.Order, error) // nil if it is not stored
 	Stats     func() any
 	Stock     func(ctx context.Context) ([]Stock, error)
@@ -59,13 +70,14 @@ type Program struct {
 	Metrics   func(w io.Writer)
 	Live      func() any      // what the console shows; called once a second for each who watches
 	Missing   func() []string // what this process still waits for, in words; empty when it is ready
+	Lacking   *Problem        // what calls of the functions that are nil are answered; nil: that they are not here
 }
 
 // Offers edits offers in the store. *store.Store is one.
 type Offers interface {
 	CreateOffers(ctx context.Context, offers []order.Offer) ([]order.Offer, error)
-	ChangeOffer(ctx context.Context, id order.OfferID, change store.OfferChange) (order.Offer, error)
-	CloseOffer(ctx context.Context, id order.OfferID) (order.Offer, error)
+	ChangeOffer(ctx context.Context, id order.OfferID, change store.OfferChange) (was, is order.Offer, err error)
+	CloseOffer(ctx context.Context, id order.OfferID) (was, is order.Offer, err error)
 }
 
 // Catalogue is what this process sells, from memory.
@@ -98,7 +110,8 @@ type Stock struct {
 // Server is the listener. Close it.
 type Server struct {
 	program  Program
-	token    [32]byte // SHA-256 of the bearer token
+	tokens   atomic.Pointer[[]knownToken]
+	audit    *AuditLog
 	log      *slog.Logger
 	listener net.Listener
 	http     *http.Server
@@ -108,17 +121,18 @@ type Server struct {
 	closing  sync.Once
 }
 
-// New returns a server that does not listen yet.
-func New(o Options, token string, p Program, log *slog.Logger) (*Server, error) {
-	if token == "" {
-		panic("BUG: the ops listener has no token")
-	}
+// New returns a server that does not answer yet.
+func New(o Options, tokens []Token, p Program, audit *AuditLog, log *slog.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("ops listener: %w", err)
 	}
-	s := &Server{program: p, token: sha256.Sum256([]byte(token)), log: log, listener: listener, served: make(chan error, 1),
+	if o.TLS.On() {
+		listener = tlsfile.Listen(listener, o.Certificate)
+	}
+	s := &Server{program: p, audit: audit, log: log, listener: listener, served: make(chan error, 1),
 		watchers: make(chan struct{}, watchersMax), ending: make(chan struct{})}
+	s.Trust(tokens)
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -162,32 +176,36 @@ func (s *Server) table() []route {
 	has := func(pattern string, handed bool, h handler, parameters ...string) route {
 		return route{pattern, handed, false, s.handle(only(parameters, h))}
 	}
+	does := func(pattern string, handed bool, d deed, parameters ...string) route {
+		return route{pattern, handed, false, s.perform(d, parameters...)}
+	}
 	return []route{
 		{"GET /healthz", true, true, s.healthz},
 		{"GET /readyz", true, true, s.readyz},
 		{"GET /{$}", true, true, console},
 		{"GET /openapi.yaml", true, true, describe},
-		has("POST /ops/offers", p.Offers != nil, s.createOffer),
-		{"POST /ops/offers/batch", p.Offers != nil, false, s.none(s.createOffers)},
-		has("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer),
-		has("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer),
+		does("POST /ops/offers", p.Offers != nil, s.createOffer),
+		{"POST /ops/offers/batch", p.Offers != nil, false, s.recorded(s.createOffers)},
+		does("PATCH /ops/offers/{id}", p.Offers != nil, s.changeOffer),
+		does("POST /ops/offers/{id}/close", p.Offers != nil, s.closeOffer),
 		has("GET /ops/offers", p.Catalogue != nil, s.listOffers, "kind", "shop_id", "limit", "cursor"),
 		has("GET /ops/offers/{id}", p.Catalogue != nil, s.getOffer),
+		has("GET /ops/feed", p.Feed != nil, s.readFeed, "shard", "after", "limit"),
 		has("GET /ops/orders/{id}", p.Order != nil, s.getOrder),
 		has("GET /ops/parked", p.Parked != nil, s.listParked, "shard", "poison", "limit", "cursor"),
 		has("GET /ops/parked/{batch}/{order}", p.Parked != nil, s.getParked),
-		has("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked),
-		has("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked),
+		does("POST /ops/parked/{batch}/{order}/replay", p.Parked != nil, s.replayParked),
+		does("POST /ops/parked/{batch}/{order}/reject", p.Parked != nil, s.rejectParked),
 		has("GET /ops/deadletters", p.Letters != nil, s.listLetters, "limit", "cursor"),
 		has("GET /ops/deadletters/{id}", p.Letters != nil, s.getLetter),
-		has("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter),
-		has("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter),
+		does("POST /ops/deadletters/{id}/replay", p.Letters != nil, s.replayLetter),
+		does("DELETE /ops/deadletters/{id}", p.Letters != nil, s.dropLetter),
 		has("GET /ops/stats", p.Stats != nil, s.stats),
 		{"GET /ops/events", p.Live != nil, false, s.none(s.events)},
 		has("GET /ops/stock", p.Stock != nil, s.stock),
-		has("POST /ops/rebuild", p.Rebuild != nil, s.rebuild),
+		does("POST /ops/rebuild", p.Rebuild != nil, s.rebuild),
 		has("GET /ops/config", p.Config != nil, s.config),
-		has("POST /ops/reload", p.Reload != nil, s.reload, "dry_run"),
+		does("POST /ops/reload", p.Reload != nil, s.reload, "dry_run"),
 		has("GET /metrics", p.Metrics != nil, s.metrics),
 	}
 }
@@ -197,7 +215,9 @@ func (s *Server) routes() http.Handler {
 	open.Handle("/", s.authenticated(closed))
 	for _, r := range s.table() {
 		switch {
+		case !r.handed && s.program.Lacking == nil:
 		case !r.handed:
+			closed.HandleFunc(r.pattern, func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, s.program.Lacking) })
 		case r.open:
 			open.HandleFunc(r.pattern, r.serve)
 		default:
@@ -236,14 +256,18 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request, routes ...*http
 // authenticated lets requests with the token through.
 func (s *Server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
+		if _, ok := s.who(r.Header.Get("Authorization")); ok {
 			next.ServeHTTP(w, r)
 			return
 		}
-		w.Header().Set("WWW-Authenticate", `Bearer realm="sluice ops"`)
-		s.fail(w, r, &Problem{Status: 401, Code: "unauthenticated",
-			Detail: "send the ops token as `Authorization: Bearer TOKEN`; it is SLUICE_OPS_TOKEN, or ops_token in secrets.yaml of the data directory"})
+		s.refuse(w, r)
 	})
+}
+
+// refuse answers a request without a token that is taken.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
+	s.audit.refuse(r)
+	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice ops"`)
+	s.fail(w, r, &Problem{Status: 401, Code: "unauthenticated",
+		Detail: "send the ops token as `Authorization: Bearer TOKEN`; it is SLUICE_OPS_TOKEN, or ops_token in secrets.yaml of the data directory"})
 }

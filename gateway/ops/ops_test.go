@@ -30,6 +30,7 @@ type listener struct {
 	t       testing.TB
 	url     string
 	server  *ops.Server
+	audit   string // file
 	log     logBuffer
 	missing atomic.Pointer[[]string]
 }
@@ -65,7 +66,13 @@ func start(t testing.TB, change func(*ops.Program)) *listener {
 	if change != nil {
 		change(&p)
 	}
-	server, err := ops.New(ops.Options{Listen: "127.0.0.1:0"}, token, p, slog.New(slog.NewTextHandler(&l.log, nil)))
+	log := slog.New(slog.NewTextHandler(&l.log, nil))
+	l.audit = filepath.Join(t.TempDir(), "audit")
+	audit, err := ops.OpenAuditLog(l.audit, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := ops.New(ops.Options{Listen: "127.0.0.1:0"}, []ops.Token{{Secret: token}}, p, audit, log)
 	if err != nil {
 		t.Fatal(err)
 	}

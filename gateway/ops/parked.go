@@ -66,35 +66,8 @@ func showParked(o *store.ParkedOrder, whole bool) *ParkedOrder {
 		return p
 	}
 	p.Shop, p.Group, p.Key = order.ID(r.Shop).String(), r.Group, r.Key
-	p.Items, p.Amount, p.Currency, p.Details = showItems(r.Items), r.Amount(), r.Currency, masked(r.Details)
+	p.Items, p.Amount, p.Currency, p.Details = showItems(r.Items), r.Amount(), r.Currency, order.MaskDetails(r.Details)
 	return p
-}
-
-// masked is an order's details without what is personal; nil if there are none or they do not read.
-func masked(details []byte) json.RawMessage {
-	var d order.Details
-	if details == nil || json.Unmarshal(details, &d) != nil {
-		return nil
-	}
-	hide := func(texts ...*string) {
-		for _, text := range texts {
-			if *text != "" {
-				*text = "***"
-			}
-		}
-	}
-	hide(&d.Note)
-	if a := d.Address; a != nil {
-		hide(&a.Name, &a.Phone, &a.Line, &a.Postcode)
-	}
-	if i := d.Invoice; i != nil {
-		hide(&i.Title, &i.TaxID)
-	}
-	b, err := json.Marshal(&d)
-	if err != nil {
-		panic("BUG: details do not encode: " + err.Error())
-	}
-	return b
 }
 
 func (s *Server) listParked(r *http.Request) (int, any, error) {
@@ -151,17 +124,17 @@ func (s *Server) getParked(r *http.Request) (int, any, error) {
 	return http.StatusOK, showParked(o, true), nil
 }
 
-func (s *Server) replayParked(r *http.Request) (int, any, error) {
-	return s.resolve(r, s.program.Parked.ReplayParked)
+func (s *Server) replayParked(r *http.Request, e *entry) (int, any, error) {
+	return s.resolve(r, e, s.program.Parked.ReplayParked)
 }
 
-func (s *Server) rejectParked(r *http.Request) (int, any, error) {
-	return s.resolve(r, s.program.Parked.RejectParked)
+func (s *Server) rejectParked(r *http.Request, e *entry) (int, any, error) {
+	return s.resolve(r, e, s.program.Parked.RejectParked)
 }
 
 var errNotParked error = &Problem{Status: 404, Code: "not_found", Detail: "no order is parked under this batch and order id"}
 
-func (s *Server) resolve(r *http.Request, how func(context.Context, store.ParkedRef) (store.Resolution, error)) (int, any, error) {
+func (s *Server) resolve(r *http.Request, e *entry, how func(context.Context, store.ParkedRef) (store.Resolution, error)) (int, any, error) {
 	ref, err := pathParked(r)
 	if err != nil {
 		return 0, nil, err
@@ -184,8 +157,9 @@ func (s *Server) resolve(r *http.Request, how func(context.Context, store.Parked
 	}
 	shown := Resolved{Verdict: out.Verdict}
 	if out.Order != nil {
+		e.note(change{What: "order " + out.Order.ID.String(), Field: "status", From: order.Pending, To: out.Order.Status})
 		shown.Order = showOrder(out.Order)
-		shown.Order.Details = masked(out.Order.Details)
+		shown.Order.Details = order.MaskDetails(out.Order.Details)
 	}
 	return http.StatusOK, &shown, nil
 }

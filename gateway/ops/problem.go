@@ -138,15 +138,20 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte) {
 // fail answers with the problem that err is. An error that is no problem is ours: it is logged, and the client learns
 // where to look.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	id := requestID()
+	id := w.Header().Get(headRequestID) // of a call in the audit log
+	if id == "" {
+		id = requestID()
+	}
 	p := *problemOf(err)
 	p.RequestID, p.Title = id, http.StatusText(p.Status)
 	if p.Status == http.StatusInternalServerError {
 		s.log.Error("ops request failed", "request_id", id, "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	w.Header().Set("Sluice-Request-Id", id)
+	w.Header().Set(headRequestID, id)
 	write(w, p.Status, "application/problem+json", encode(&p))
 }
+
+const headRequestID = "Sluice-Request-Id"
 
 func requestID() string {
 	b := make([]byte, 8)

@@ -31,6 +31,7 @@ type Server struct {
 	Addr     string // host:port, the same for all its lives
 	Password string
 	Dir      string // of its data and its log
+	Lines    []string
 
 	*processtest.Process
 	t testing.TB
@@ -38,12 +39,13 @@ type Server struct {
 
 const waitMax = time.Minute
 
-// Start starts n servers that share a password. Where there is no MariaDB the test is skipped; in CI that is a failure.
-func Start(t testing.TB, n int) []*Server {
+// Start starts n servers that share a password; lines are further ones of my.cnf, the last of two counts. Where there is no
+// MariaDB the test is skipped; in CI that is a failure.
+func Start(t testing.TB, n int, lines ...string) []*Server {
 	t.Helper()
 	servers, password := make([]*Server, n), rand.Text()
 	for i := range servers {
-		s := &Server{Addr: processtest.FreeAddr(t), Password: password, Dir: shortDir(t), t: t}
+		s := &Server{Addr: processtest.FreeAddr(t), Password: password, Dir: shortDir(t), Lines: lines, t: t}
 		s.Process = processtest.New(t, "mariadb-server", "mariadbd", "--defaults-file="+s.at("my.cnf"))
 		servers[i] = s
 	}
@@ -100,7 +102,7 @@ func (s *Server) config() string {
 		"port = " + port, "skip-name-resolve", "character-set-server = utf8mb4", "collation-server = utf8mb4_bin",
 		"innodb_buffer_pool_size = 32M", "innodb_log_file_size = 16M", "innodb_flush_log_at_trx_commit = 1",
 		"performance_schema = OFF", "log-bin = binlog", "binlog_format = ROW", "sync_binlog = 1", "server-id = 1"}
-	return strings.Join(lines, "\n") + "\n"
+	return strings.Join(append(lines, s.Lines...), "\n") + "\n"
 }
 
 func (s *Server) at(name string) string { return filepath.Join(s.Dir, name) }
@@ -109,7 +111,7 @@ func (s *Server) at(name string) string { return filepath.Join(s.Dir, name) }
 func (s *Server) begin() {
 	s.t.Helper()
 	account := "CREATE USER IF NOT EXISTS 'sluice'@'127.0.0.1' IDENTIFIED BY '" + s.Password + "';\n" +
-		"GRANT ALL ON *.* TO 'sluice'@'127.0.0.1';\n"
+		"GRANT ALL ON *.* TO 'sluice'@'127.0.0.1' WITH GRANT OPTION;\n"
 	for name, text := range map[string]string{"my.cnf": s.config(), "init.sql": account} {
 		if err := os.WriteFile(s.at(name), []byte(text), 0o600); err != nil {
 			s.t.Fatal(err)

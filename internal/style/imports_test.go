@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	seams   = []string{"sluice/engine/stock", "sluice/engine/queue", "sluice/internal/leader"}
+	seams   = []string{"sluice/engine/stock", "sluice/engine/queue", "sluice/internal/leader", "sluice/lifecycle/feed"}
 	drivers = []string{
 		"sluice/engine/stock/memstock", "sluice/engine/stock/redisstock",
 		"sluice/engine/queue/sqlitequeue", "sluice/engine/queue/rocketqueue",
@@ -81,6 +81,9 @@ var directions = []struct {
 	{"sluice/persist/store/...", []string{"sluice/engine/order", "sluice/engine/stock", "sluice/engine/queue", "sluice/persist/store/...", "sluice/internal/..."}},
 	{"sluice/persist/store", []string{"sluice/engine/order", "sluice/engine/stock", "sluice/engine/queue", "sluice/persist/store/...", "sluice/internal/..."}},
 	{"sluice/lifecycle", []string{"sluice/engine/order", "sluice/persist/store", "sluice/lifecycle/...", "sluice/internal/..."}},
+	{"sluice/lifecycle/feed", []string{"sluice/engine/order"}},
+	{"sluice/lifecycle/feed/...", []string{"sluice/engine/order", "sluice/lifecycle/feed", "sluice/internal/..."}},
+	{"sluice/lifecycle/feed/feedtest", []string{"sluice/engine/order", "sluice/lifecycle", "sluice/lifecycle/feed", "sluice/persist/store"}},
 	{"sluice/lifecycle/...", []string{"sluice/engine/order", "sluice/persist/store", "sluice/lifecycle/...", "sluice/internal/..."}},
 	{"sluice/gateway/limit", []string{"sluice/engine/order", "sluice/internal/..."}},
 	{"sluice/gateway/client", nil},

@@ -140,11 +140,11 @@ func (s *Store) lookAt(ctx context.Context, sh *shard, open func(*shard) error, 
 	}
 	if s.dialect.name == MySQL {
 		if err := s.lookAtServer(ctx, sh, st, note); err != nil {
-			return nil, explain(err, s.opts.Shards[sh.number])
+			return nil, s.opts.explain(err, s.opts.Shards[sh.number])
 		}
 	}
 	if err := s.readState(ctx, sh, st); err != nil {
-		return nil, explain(fmt.Errorf("read its tables: %w", err), s.opts.Shards[sh.number])
+		return nil, s.opts.explain(fmt.Errorf("read its tables: %w", err), s.opts.Shards[sh.number])
 	}
 	if text := st.tooNew(); text != "" {
 		return nil, errors.New(text)
@@ -238,7 +238,9 @@ func (s *Store) lookAtServer(ctx context.Context, sh *shard, st *state, note not
 	if err != nil {
 		return err
 	}
-	st.server = describeServer(vars["version"])
+	if st.server = describeServer(vars["version"]); s.opts.TLS.Enabled {
+		st.server += " in TLS"
+	}
 	if text := tooOld(vars["version"]); text != "" {
 		note(Wrong, "%s", text)
 	}

@@ -196,7 +196,7 @@ func TestCheckMistakes(t *testing.T) {
 	expectFound(t, own(func(c *mysql.Config) { c.Net, c.Addr = "tcp", "127.0.0.1:1" }),
 		"0 wrong: it does not answer: is it running, and is its address in store.shards right? (dial tcp 127.0.0.1:1: connect: connection refused)")
 	expectFound(t, own(func(c *mysql.Config) { c.Passwd = "wrong" }),
-		"0 wrong: it refuses user 'sluice'@'127.0.0.1': the name in store.shards or the password is wrong; set SLUICE_STORE_PASSWORD or secrets.store_password_file (")
+		"0 wrong: it refuses user 'sluice'@'127.0.0.1': the name in store.shards or the password is wrong; set SLUICE_STORE_PASSWORD or secrets.store_password_file, or this user must speak TLS (store.tls.enabled) (")
 	expectFound(t, own(func(c *mysql.Config) { c.User = "nobody" }), "0 wrong: it refuses user 'nobody'@'127.0.0.1': the name")
 	expectFound(t, own(func(c *mysql.Config) { c.DBName = "sluice_not_there" }),
 		"0 wrong: it has no database sluice_not_there; an administrator makes it with: CREATE DATABASE `sluice_not_there` CHARACTER SET utf8mb4 "+
@@ -233,18 +233,19 @@ func TestCheckMistakes(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
+	o := Options{Dialect: MySQL}
 	for number, want := range map[uint16]string{
 		1142: "user 'x'@'10.0.0.1' may not do what is needed; an administrator allows it with: GRANT ALL ON `shop`.* TO 'x'@'10.0.0.1'; (",
 		1040: "it has no connection left: raise its max_connections, or lower store.writers and store.readers (",
 		1234: "Error 1234: CREATE command denied to user 'x'@'10.0.0.1'",
 	} {
 		err := &mysql.MySQLError{Number: number, Message: "CREATE command denied to user 'x'@'10.0.0.1'"}
-		got := explain(fmt.Errorf("before: %w", err), "x:secret@tcp(h)/shop")
+		got := o.explain(fmt.Errorf("before: %w", err), "x:secret@tcp(h)/shop")
 		if !strings.Contains(got.Error(), want) || strings.Contains(got.Error(), "secret") || !errors.Is(got, err) {
 			t.Errorf("%d: %v", number, got)
 		}
 	}
-	if boom := errors.New("boom"); explain(boom, "x@tcp(h)/shop") != boom || explain(nil, "") != nil {
+	if boom := errors.New("boom"); o.explain(boom, "x@tcp(h)/shop") != boom || o.explain(nil, "") != nil {
 		t.Error("another error changed")
 	}
 }

@@ -75,7 +75,7 @@ func TestCountIsOneSnapshot(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := x.ChangeOffer(ctx, ids[0], OfferChange{Total: &total}); err != nil {
+				if _, _, err := x.ChangeOffer(ctx, ids[0], OfferChange{Total: &total}); err != nil {
 					t.Error(err)
 					return
 				}

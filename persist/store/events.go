@@ -2,14 +2,13 @@ package store
 
 import (
 	"encoding/json"
-	"strconv"
 
 	"sluice/engine/order"
 )
 
 // The types of events besides the statuses: a change of a stored order is named after the status that it leads to.
 const (
-	eventRecorded    = "recorded"     // new orders: one event per flush, under its first order, number 0
+	eventRecorded    = "recorded"     // new orders: one event per flush (flushEvents), under its first order, number 0
 	eventDuplicate   = "duplicate"    // the order's key is another's; its units are given back
 	eventSecondClaim = "second_claim" // the order was claimed in a second batch; that claim is given back
 	eventRefused     = "refused"      // an operator rejected a poison order; its data is the claim that is given back
@@ -54,13 +53,6 @@ func (t *tx) insertEvents(rows []any) error {
 		return nil
 	}
 	return t.insertRows(insert{"order_event " + eventColumns, 7, ""}, rows)
-}
-
-// flushEvent is the one event of all new orders of a flush.
-func flushEvent(first, last order.ID, count int, now order.Milli) []any {
-	data := strconv.AppendInt([]byte(`{"count":`), int64(count), 10)
-	data = append(strconv.AppendUint(append(data, `,"last":"`...), uint64(last), 10), `"}`...)
-	return orderEvent{id: first, n: 0, at: now, kind: eventRecorded, actor: actorRecord, data: data}.row()
 }
 
 // claimData says what is to be given back of a claim whose items need not be those of the stored order.

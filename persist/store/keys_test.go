@@ -252,9 +252,10 @@ func TestKeysOfAnOlderFile(t *testing.T) {
 	db, err := sql.Open("sqlite", filepath.Clean(d.options.Shards[0]))
 	noError(t, err)
 	for _, query := range []string{
+		"DROP INDEX order_event_by_feed", "ALTER TABLE order_event DROP COLUMN feed_n",
 		"DROP TABLE order_key", "DROP TABLE order_key_run",
 		"CREATE UNIQUE INDEX orders_by_user_key ON orders (user_id, key_hash)",
-		"DELETE FROM " + goose.DefaultTablename + " WHERE version_id = 2",
+		"DELETE FROM " + goose.DefaultTablename + " WHERE version_id >= 2",
 	} {
 		_, err := db.Exec(query)
 		noError(t, err)

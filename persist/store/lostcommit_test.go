@@ -109,7 +109,7 @@ func TestLostCommitOfOthers(t *testing.T) {
 		l.losing("unpark", 1, func() { noError(t, l.Unpark(ctx, l.Home(l.p), parked)) })
 
 		l.losing("change", 1, func() {
-			o, err := l.ChangeOffer(ctx, l.offers[0], OfferChange{Total: ptr(int64(13))})
+			_, o, err := l.ChangeOffer(ctx, l.offers[0], OfferChange{Total: ptr(int64(13))})
 			if err != nil || o.Total != 13 {
 				t.Errorf("raised to %d: %v", o.Total, err)
 			}
@@ -204,7 +204,8 @@ func TestHangingEndOfATransaction(t *testing.T) {
 func TestCommitThatCameTooLate(t *testing.T) {
 	t.Parallel()
 	needMySQL(t)
-	cfg, err := sessionConfig(testOptions(t, MySQL, 1).Shards[0])
+	o := testOptions(t, MySQL, 1)
+	cfg, err := sessionConfig(o.Shards[0], &o)
 	noError(t, err)
 	connector, err := mysql.NewConnector(cfg)
 	noError(t, err)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"sluice/internal/tlsfile"
 )
 
 // needed is what every session has whatever the data source name says: statements and stored values rely on it.
@@ -26,7 +28,7 @@ var needed = map[string]string{
 // openMySQL opens a server's database for writing and for reading, so that readers never take the last connection. It
 // asks nothing of the server yet.
 func openMySQL(dsn string, o *Options) (write, read *sql.DB, err error) {
-	cfg, err := sessionConfig(dsn)
+	cfg, err := sessionConfig(dsn, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -38,7 +40,7 @@ func openMySQL(dsn string, o *Options) (write, read *sql.DB, err error) {
 }
 
 // sessionConfig is a data source name with all that our sessions need.
-func sessionConfig(dsn string) (*mysql.Config, error) {
+func sessionConfig(dsn string, o *Options) (*mysql.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return nil, errors.New("the data source name does not parse (user:password@tcp(host:port)/database)")
@@ -57,8 +59,21 @@ func sessionConfig(dsn string) (*mysql.Config, error) {
 	maps.Copy(params, cfg.Params)
 	maps.Copy(params, needed)
 	cfg.Params = params
-	return cfg, cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin"))
+	return cfg, cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin"), mysql.BeforeConnect(o.beforeConnect))
 }
+
+// beforeConnect gives a new connection the password and the TLS configuration of this moment.
+func (o *Options) beforeConnect(_ context.Context, cfg *mysql.Config) error {
+	if o.Password != nil {
+		cfg.Passwd = o.Password()
+	}
+	if o.TLS.Enabled {
+		cfg.TLS = tlsfile.At(o.Secure(), cfg.Addr)
+	}
+	return nil
+}
+
+const tlsSection = "store.tls"
 
 // openPool opens conns connections at most. Each is left after ten minutes, so that a server that came back, or one behind
 // a load balancer, gets its share.
@@ -108,13 +123,23 @@ func (d *dialect) place(shard string) string {
 var account = regexp.MustCompile(`'[^']*'@'[^']*'`)
 
 // explain says what to do about a MySQL database that cannot be used; other errors stay as they are.
-func explain(err error, dsn string) error {
-	if err == nil {
-		return nil
+func (o *Options) explain(err error, dsn string) error {
+	if err == nil || o.Dialect != MySQL {
+		return err
 	}
 	e, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {
-		if _, isNet := errors.AsType[net.Error](err); isNet || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) {
+		if errors.Is(err, mysql.ErrNoTLS) {
+			return fmt.Errorf("it speaks no TLS: switch that on there (ssl_cert, ssl_key), or set %s.enabled to false (%w)", tlsSection, err)
+		}
+		if told := tlsfile.Explain(err, tlsSection, o.TLS.Enabled); told != nil {
+			return told
+		}
+		lost := errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || strings.HasSuffix(err.Error(), "bad connection")
+		if o.TLS.Enabled && lost { // all that the driver says of who hangs up
+			return fmt.Errorf("it ends the connection: is it well, and does it take our certificate (%s.certificate_file)? (%w)", tlsSection, err)
+		}
+		if _, isNet := errors.AsType[net.Error](err); isNet || lost {
 			return fmt.Errorf("it does not answer: is it running, and is its address in store.shards right? (%w)", err)
 		}
 		return err
@@ -132,8 +157,14 @@ func explain(err error, dsn string) error {
 	grant := "GRANT ALL ON " + database + ".* TO " + user + ";"
 	switch e.Number {
 	case 1045, 1698:
+		wants := ""
+		if !o.TLS.Enabled {
+			wants = ", or this user must speak TLS (" + tlsSection + ".enabled)"
+		}
 		return fmt.Errorf("it refuses user %s: the name in store.shards or the password is wrong; "+
-			"set SLUICE_STORE_PASSWORD or secrets.store_password_file (%w)", user, err)
+			"set SLUICE_STORE_PASSWORD or secrets.store_password_file%s (%w)", user, wants, err)
+	case 3159:
+		return fmt.Errorf("it takes connections in TLS only: set %s.enabled to true (%w)", tlsSection, err)
 	case 1049:
 		return fmt.Errorf("it has no database %s; an administrator makes it with: %s %s (%w)", cfg.DBName, create, grant, err)
 	case 1044:

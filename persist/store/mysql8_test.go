@@ -36,7 +36,7 @@ var keywords = strings.Fields(`add alter and as asc between bigint blob by case 
 	order primary read rename select set show signal table then to trigger true unique update values varchar when where with`)
 
 // What both databases have and mean the same by; types are written like functions.
-var functions = strings.Fields(`cast char coalesce concat count database get_lock greatest max min now release_lock sha1 sum
+var functions = strings.Fields(`cast char coalesce concat count database get_lock greatest if max min now release_lock sha1 sum
 	unix_timestamp values varchar`)
 
 // What MariaDB alone takes, or what we never use: IGNORE and REPLACE hide what a guard says.

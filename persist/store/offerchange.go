@@ -21,16 +21,17 @@ type OfferChange struct {
 	Closes    *order.Milli
 }
 
-// ChangeOffer changes an offer and returns it as it then is. A price becomes a new version; a raised total, a window, a
+// ChangeOffer changes an offer and returns it as it was and as it then is. A price becomes a new version; a raised total, a window, a
 // title or price is a row of the stock log. A lowered total is written down as wanted and asks for a rebuild, which
 // applies it, never below what is sold. Errors besides the unknown: ErrNoOffer, ErrPriceFrozen, and *order.FieldError
 // (found by errors.As); nothing was changed then.
-func (s *Store) ChangeOffer(ctx context.Context, id order.OfferID, c OfferChange) (order.Offer, error) {
+func (s *Store) ChangeOffer(ctx context.Context, id order.OfferID, c OfferChange) (was, o order.Offer, err error) {
 	return s.editOffer(ctx, id, func(o *order.Offer, now order.Milli) error { return c.apply(o, now) })
 }
 
-// CloseOffer ends the window of an offer now and returns the offer. Closing a closed one changes nothing.
-func (s *Store) CloseOffer(ctx context.Context, id order.OfferID) (order.Offer, error) {
+// CloseOffer ends the window of an offer now and returns the offer as it was and as it then is. Closing a closed one changes
+// nothing.
+func (s *Store) CloseOffer(ctx context.Context, id order.OfferID) (was, o order.Offer, err error) {
 	return s.editOffer(ctx, id, func(o *order.Offer, now order.Milli) error {
 		if o.Closes == 0 || o.Closes > now {
 			o.Closes = now
@@ -72,14 +73,13 @@ func set[T any](to *T, from *T) {
 }
 
 // editOffer reads an offer under the lock of its partition, lets edit change it, and writes what differs.
-func (s *Store) editOffer(ctx context.Context, id order.OfferID, edit func(*order.Offer, order.Milli) error) (o order.Offer, err error) {
+func (s *Store) editOffer(ctx context.Context, id order.OfferID, edit func(*order.Offer, order.Milli) error) (was, o order.Offer, err error) {
 	p, err := s.offerPartition(ctx, id)
 	if err != nil {
-		return o, err
+		return was, o, err
 	}
 	err = s.onPart(ctx, p, fmt.Sprintf("change offer %d", id), func(t *tx, part *Part, now order.Milli) error {
-		was, err := scanOffer(t.row(selectOffers+" WHERE o.offer_id = ?", id))
-		if err != nil {
+		if was, err = scanOffer(t.row(selectOffers+" WHERE o.offer_id = ?", id)); err != nil {
 			return err
 		}
 		o = was
@@ -91,7 +91,7 @@ func (s *Store) editOffer(ctx context.Context, id order.OfferID, edit func(*orde
 		}
 		return t.writeOffer(part, &was, &o, now)
 	})
-	return o, err
+	return was, o, err
 }
 
 func (t *tx) writeOffer(part *Part, was, o *order.Offer, now order.Milli) error {

@@ -138,7 +138,7 @@ func TestChangeOffer(t *testing.T) {
 				[]order.LogItem{{Op: order.OpRaise, Offer: o.ID, Units: 5}}, epoch},
 		}
 		for _, step := range steps {
-			got, err := s.ChangeOffer(ctx, o.ID, step.change)
+			_, got, err := s.ChangeOffer(ctx, o.ID, step.change)
 			noError(t, err)
 			step.want(&o)
 			stored, err := s.OffersByID(ctx, p, []order.OfferID{o.ID})
@@ -177,19 +177,19 @@ func TestChangeOfferRefused(t *testing.T) {
 	list, err := s.CreateOffers(ctx, []order.Offer{soon, later})
 	noError(t, err)
 	price := OfferChange{UnitPrice: ptr(order.Money(1))}
-	if _, err := s.ChangeOffer(ctx, list[0].ID, price); !errors.Is(err, ErrPriceFrozen) {
+	if _, _, err := s.ChangeOffer(ctx, list[0].ID, price); !errors.Is(err, ErrPriceFrozen) {
 		t.Errorf("the price of an offer that opens in 30 s: %v", err)
 	}
-	if o, err := s.ChangeOffer(ctx, list[1].ID, price); err != nil || o.UnitPrice != 1 {
+	if _, o, err := s.ChangeOffer(ctx, list[1].ID, price); err != nil || o.UnitPrice != 1 {
 		t.Errorf("the price of an offer that opens in 2 min: %v %v", o.UnitPrice, err)
 	}
-	if _, err := s.ChangeOffer(ctx, 4711, price); !errors.Is(err, ErrNoOffer) {
+	if _, _, err := s.ChangeOffer(ctx, 4711, price); !errors.Is(err, ErrNoOffer) {
 		t.Errorf("no such offer: %v", err)
 	}
 	for field, c := range map[string]OfferChange{
 		"total": {Total: ptr(int64(-1))}, "closes_at": {Closes: ptr(order.Milli(1))}, "title": {Title: ptr(strings.Repeat("x", order.TitleMax+1))},
 	} {
-		_, err := s.ChangeOffer(ctx, list[1].ID, c)
+		_, _, err := s.ChangeOffer(ctx, list[1].ID, c)
 		if fe, ok := errors.AsType[*order.FieldError](err); !ok || fe.Field != field {
 			t.Errorf("%s: %v", field, err)
 		}
@@ -205,19 +205,19 @@ func TestCloseOffer(t *testing.T) {
 		list, err := s.CreateOffers(ctx, []order.Offer{open, upcoming})
 		noError(t, err)
 		for _, o := range list {
-			closed, err := s.CloseOffer(ctx, o.ID)
+			_, closed, err := s.CloseOffer(ctx, o.ID)
 			noError(t, err)
 			now, err := s.Now(ctx, s.Home(s.partition(&o)))
 			noError(t, err)
 			if closed.State(now, 1) != order.OfferClosed {
 				t.Errorf("closed at %d, it is %s at %d", closed.Closes, closed.State(now, 1), now)
 			}
-			again, err := s.CloseOffer(ctx, o.ID)
+			_, again, err := s.CloseOffer(ctx, o.ID)
 			noError(t, err)
 			if diff := cmp.Diff(closed, again); diff != "" {
 				t.Errorf("closed twice: %s", diff)
 			}
-			if _, err := s.ChangeOffer(ctx, o.ID, OfferChange{Title: ptr("closed tea")}); err != nil {
+			if _, _, err := s.ChangeOffer(ctx, o.ID, OfferChange{Title: ptr("closed tea")}); err != nil {
 				t.Errorf("the title of a closed offer: %v", err)
 			}
 		}
@@ -235,7 +235,7 @@ func TestLowerTotals(t *testing.T) {
 		x, ids := newSale(t, d, [2]int64{10, 0}, [2]int64{10, 0})
 		x.claim(x.batch(users(1, 6), int(ids[0]), 1))
 		for i, wanted := range []int64{4, 3} {
-			_, err := x.ChangeOffer(ctx, ids[i], OfferChange{Total: &wanted})
+			_, _, err := x.ChangeOffer(ctx, ids[i], OfferChange{Total: &wanted})
 			noError(t, err)
 		}
 		if err := x.LowerTotals(ctx, x.p, x.epoch-1); !errors.Is(err, ErrNotMine) {

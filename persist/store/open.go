@@ -140,7 +140,7 @@ func (s *Store) prepare(ctx context.Context, sh *shard) error {
 		}
 	}
 	if err := s.migrate(ctx, sh); err != nil || s.dialect.name == MySQL {
-		return explain(err, s.opts.Shards[sh.number])
+		return s.opts.explain(err, s.opts.Shards[sh.number])
 	}
 	sh.keys = newKeyIndex()
 	return sh.readRuns(ctx)
@@ -152,7 +152,7 @@ func (s *Store) migrate(ctx context.Context, sh *shard) error {
 	if s.dialect.name == SQLite {
 		return s.migrateWith(ctx, sh, sh.write)
 	}
-	cfg, err := sessionConfig(s.opts.Shards[sh.number])
+	cfg, err := sessionConfig(s.opts.Shards[sh.number], &s.opts)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (s *Store) Record(ctx context.Context, shard int, rows []Row, o RecordOptio
 	for races := 0; len(entries) > 0; {
 		var r *recording
 		err := s.update(ctx, shard, o.Kind, func(t *tx) error {
-			r = &recording{t: t, o: o}
+			r = &recording{t: t, o: o, stored: make([]order.ID, 0, len(entries))}
 			if index := t.shard.keys; index != nil {
 				mark := index.mark()
 				t.undo = func() { index.undo(mark) }
@@ -145,10 +145,8 @@ type recording struct {
 	now    order.Milli
 	unpaid order.Milli // until when
 	out    Recorded
-	done   int // entries from the front that this transaction stored
-	stored int // orders that were not there before
-	first  order.ID
-	last   order.ID
+	done   int        // entries from the front that this transaction stored
+	stored []order.ID // that were not there before
 	keys   []keyEntry // of what was stored (SQLite)
 	text   []byte
 	args   []driver.NamedValue
@@ -190,10 +188,7 @@ func (r *recording) run(entries []entry) error {
 			return err
 		}
 	}
-	if r.stored == 0 {
-		return nil
-	}
-	return r.t.insertEvents(flushEvent(r.first, r.last, r.stored, now))
+	return r.t.insertEvents(flushEvents(r.stored, now))
 }
 
 // pieceLen is the number of entries from the front that one piece takes, at least one.
@@ -237,9 +232,5 @@ func (r *recording) count(e *entry) {
 	if e.status == order.AwaitingPayment {
 		r.out.Stored++
 	}
-	if r.stored == 0 {
-		r.first = e.id()
-	}
-	r.stored++
-	r.last = max(r.last, e.id())
+	r.stored = append(r.stored, e.id())
 }

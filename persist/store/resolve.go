@@ -303,7 +303,7 @@ func (r *refusal) run() error {
 		}
 	}
 	r.rejected = r.row.Status == order.AwaitingPayment
-	return r.t.insertEvents(append(flushEvent(e.id(), e.id(), 1, r.now), r.event()...))
+	return r.t.insertEvents(append(flushEvents([]order.ID{e.id()}, r.now), r.event()...))
 }
 
 // bareCurrency is ISO 4217 for none.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"sluice/engine/order"
 	"sluice/internal/lockfile"
+	"sluice/internal/tlsfile"
 )
 
 // Options say where the shards are. Partitions, Deadline, VirtualShards and the number and order of Shards are facts of
@@ -30,6 +32,12 @@ type Options struct {
 	// Writers bounds the writing connections per MySQL shard, Readers the reading ones of either dialect. Zero means 8.
 	Writers int
 	Readers int
+	// TLS says whether and how MySQL servers are spoken to in TLS. Its files are read by whoever gives Secure.
+	TLS tlsfile.Client
+	// Secure gives what TLS has come to, for a new connection; with TLS.Enabled it is needed.
+	Secure func() *tls.Config `koanf:"-"`
+	// Password gives the password for a new connection, in the place of the data source name's; nil: that.
+	Password func() string `koanf:"-"`
 	// CheckpointPages is SQLite's wal_autocheckpoint. Zero means 16000: random keys dirty a page each, and a page that
 	// is dirtied often between two checkpoints is written to the file once.
 	CheckpointPages int

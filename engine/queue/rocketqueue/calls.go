@@ -25,6 +25,7 @@ const (
 	askRoute       = 105
 	askCluster     = 106
 	askCreateGroup = 200
+	askTopic       = 351
 	askGroup       = 352
 	answerOK       = 0
 	answerNoTopic  = 17
@@ -136,16 +137,28 @@ type pulled struct {
 	again    bool  // ask again: nothing is said
 }
 
-// pull reads messages from an offset on. With hold it waits for one for a while.
-func (l *link) pull(ctx context.Context, p place, from int64, hold bool) (*pulled, error) {
-	flags, wait, most := mayNotHold, time.Duration(0), 1
-	if hold {
-		flags, wait, most = mayHold, pollHold, pollMessages
-	}
+// poll reads messages from an offset on, and waits a while for the first.
+func (l *link) poll(ctx context.Context, p place, from int64) (*pulled, error) {
+	return l.pull(ctx, p, from, pull{messages: pollMessages, hold: pollHold, flags: mayHold})
+}
+
+// peek reads messages that are there.
+func (l *link) peek(ctx context.Context, p place, from int64, most int) (*pulled, error) {
+	return l.pull(ctx, p, from, pull{messages: most, flags: mayNotHold})
+}
+
+// pull is how to read.
+type pull struct {
+	messages int
+	hold     time.Duration
+	flags    int
+}
+
+func (l *link) pull(ctx context.Context, p place, from int64, how pull) (*pulled, error) {
 	a, err := l.ask(ctx, &command{Code: askPull, Fields: p.fields("consumerGroup", p.group,
-		"queueOffset", strconv.FormatInt(from, 10), "maxMsgNums", strconv.Itoa(most), "sysFlag", strconv.Itoa(flags),
-		"commitOffset", "0", "suspendTimeoutMillis", strconv.FormatInt(wait.Milliseconds(), 10),
-		"subscription", "*", "subVersion", "0", "expressionType", "TAG")}, 2*wait+2*answerMax)
+		"queueOffset", strconv.FormatInt(from, 10), "maxMsgNums", strconv.Itoa(how.messages), "sysFlag", strconv.Itoa(how.flags),
+		"commitOffset", "0", "suspendTimeoutMillis", strconv.FormatInt(how.hold.Milliseconds(), 10),
+		"subscription", "*", "subVersion", "0", "expressionType", "TAG")}, 2*how.hold+2*answerMax)
 	if err != nil {
 		return nil, err
 	}

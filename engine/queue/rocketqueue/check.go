@@ -13,6 +13,11 @@ import (
 	"sluice/engine/queue"
 )
 
+const (
+	idleMin  = 15 // seconds: three heartbeats of a consumer
+	idleGood = 35 // a little more than the 30 s between two heartbeats of rocketmq-client-go
+)
+
 // Report is what a look at RocketMQ has shown, in words for the person who starts the program.
 type Report struct {
 	Notes    []string // as it should be
@@ -51,7 +56,7 @@ func Check(ctx context.Context, o Options) *Report {
 	if !r.nameServers(ctx, &o) {
 		return r
 	}
-	routes := newRoutes(&o)
+	routes := newRoutes(&o, checkAfter)
 	brokers := map[string]string{} // address by name
 	missing := false
 	for _, w := range o.wanted() {
@@ -64,7 +69,7 @@ func Check(ctx context.Context, o Options) *Report {
 			missing = true
 			r.note("topic %s does not exist yet: the first start makes it, with %d queues", w.topic, w.queues)
 			continue
-		case found.queues != w.queues && len(w.groups) > 0:
+		case !w.fits(found):
 			r.fault("%v", w.differs(found))
 		default:
 			r.note("topic %s: %d queues on broker %s at %s", w.topic, found.queues, found.broker, found.addr)
@@ -92,8 +97,8 @@ func Check(ctx context.Context, o Options) *Report {
 func (r *Report) nameServers(ctx context.Context, o *Options) (one bool) {
 	var silent []string
 	for _, addr := range o.NameServers {
-		if _, err := newRoutes(&Options{NameServers: []string{addr}}).brokers(ctx); err != nil {
-			silent = append(silent, fmt.Sprintf("%s: %v", addr, err))
+		if _, err := newRoutes(&Options{NameServers: []string{addr}}, 0).brokers(ctx); err != nil {
+			silent = append(silent, err.Error())
 		} else {
 			one = true
 			r.note("name server %s answers", addr)
@@ -101,9 +106,9 @@ func (r *Report) nameServers(ctx context.Context, o *Options) (one bool) {
 	}
 	for _, text := range silent {
 		if one {
-			r.warn("name server %s", text)
+			r.warn("%s", text)
 		} else {
-			r.fault("name server %s: is it running, and is queue.rocketqueue.name_servers right?", text)
+			r.fault("%s", text)
 		}
 	}
 	return one
@@ -153,10 +158,14 @@ func (r *Report) settings(o *Options, addr string, of map[string]string) {
 			r.note("broker %s: it deletes messages after %d h, earlier if its disk is more than %s %% full", addr, hours, of["diskMaxUsedSpaceRatio"])
 		}
 	}
-	if seconds, ok := number("serverChannelMaxIdleTimeSeconds"); ok && seconds < 3*int64(beatEvery/time.Second) {
-		r.fault("broker %s: serverChannelMaxIdleTimeSeconds is %d; at least %d, or consumers are thrown out between two heartbeats",
-			addr, seconds, 3*int64(beatEvery/time.Second))
-	} else if ok {
+	switch seconds, ok := number("serverChannelMaxIdleTimeSeconds"); {
+	case !ok:
+	case seconds < idleMin:
+		r.fault("broker %s: serverChannelMaxIdleTimeSeconds is %d: consumers are thrown out between two heartbeats; at least %d", addr, seconds, idleMin)
+	case seconds < idleGood:
+		r.warn("broker %s: serverChannelMaxIdleTimeSeconds is %d: it ends connections over which nothing was published lately, and a publication may be caught in it; 45 is better",
+			addr, seconds)
+	default:
 		r.note("broker %s: the queues of a consumer that is frozen go to others after %d s (serverChannelMaxIdleTimeSeconds)", addr, seconds)
 	}
 }

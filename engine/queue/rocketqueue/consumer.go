@@ -284,9 +284,7 @@ func (v *visit) stay(ctx context.Context) error {
 		case <-commits.C:
 			err = v.commit(ctx)
 		case <-beats.C:
-			if err = v.l.heartbeat(ctx, v.member, v.sources[0].place); err == nil {
-				err = v.deal(ctx)
-			}
+			err = v.beat(ctx)
 		case <-deal.C:
 			held = false
 			err = v.deal(ctx)
@@ -299,6 +297,32 @@ func (v *visit) stay(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// beat tells the broker that we live, looks at who else does, and commits again what somebody has set back: two that served
+// a queue for a moment both did.
+func (v *visit) beat(ctx context.Context) error {
+	if err := v.l.heartbeat(ctx, v.member, v.sources[0].place); err != nil {
+		return err
+	}
+	if err := v.deal(ctx); err != nil {
+		return err
+	}
+	for _, s := range v.sources {
+		if !v.serves(s) {
+			continue
+		}
+		committed, known, err := v.l.committed(ctx, s.place)
+		if err != nil {
+			return err
+		}
+		v.mu.Lock()
+		if known && s.settled == v.l {
+			s.committed = min(s.committed, committed)
+		}
+		v.mu.Unlock()
+	}
+	return nil
 }
 
 // deal takes the queues that are ours by the broker's list of members, and gives up those that are not.

@@ -42,7 +42,8 @@
 // committed offset still lies behind them: whoever went on from there would never see these. So a queue is settled before
 // its first poll on a connection: where the broker has started since the queue was settled last, the first message that
 // it has stored since then (the broker's clock, on both sides) is looked up, and delivery goes on from there if that is
-// before the committed offset. The start of the broker for which this was done is itself kept as an offset, of a group of
+// before the committed offset. (So its clock must not be set back just behind such a start; and where a replica takes over,
+// everything since the replica's own start comes again.) The start of the broker for which this was done is itself kept as an offset, of a group of
 // its own (NAME-orders-KIND-starts), with the number of such cuts: the era. A position is era << 40 | offset + 1, so that
 // positions grow across a cut, and an acknowledgement of what was lost covers nothing that took its place.
 //
@@ -58,7 +59,7 @@
 // The broker notices at once that a process has died, for its connection breaks, and after its idle time (its setting
 // serverChannelMaxIdleTimeSeconds, 120 s if it is not set) that one is frozen: then the others take its queues over. While
 // members change two may hold one queue for a moment. Both deliver it in order from a committed offset, so the only effect is
-// that messages are delivered twice.
+// that messages are delivered twice, and that offsets may be set back for the time between two heartbeats.
 //
 // # Dead letters
 //

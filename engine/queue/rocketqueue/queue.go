@@ -31,10 +31,8 @@ type Letters interface {
 	Drop(ctx context.Context, id queue.LetterID) error
 }
 
-const (
-	memoryMaxDefault = 64 << 20
-	eventQueues      = 16
-)
+// eventQueues is how many queues the topic of events is made with.
+const eventQueues = 16
 
 var names = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,60}$`)
 
@@ -83,6 +81,8 @@ type Queue struct {
 	sender  *sender
 	asking  map[order.Kind]*line
 
+	published []ends // by partition
+
 	mu        sync.Mutex
 	closed    bool
 	consumers []*consumer
@@ -95,16 +95,13 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if o.MemoryMax == 0 {
-		o.MemoryMax = memoryMaxDefault
-	}
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	if o.Partitions.Count() == 0 || o.Letters == nil {
 		return nil, errors.New("rocketqueue needs partitions, and a place for dead letters")
 	}
-	q := &Queue{options: o, routes: newRoutes(&o)}
+	q := &Queue{options: o, routes: newRoutes(&o, brokerAfter), published: make([]ends, o.Partitions.Count())}
 	if err := q.routes.settle(ctx, &o); err != nil {
 		return nil, fmt.Errorf("open queue %s in RocketMQ: %w", o.Name, err)
 	}
@@ -120,15 +117,51 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 func (q *Queue) Identity() string { return q.options.Identity() }
 
 // Publish sends one message and returns when the broker has it on its disk.
-func (q *Queue) Publish(ctx context.Context, p order.Partition, message []byte) error {
+func (q *Queue) Publish(ctx context.Context, p order.Partition, body []byte) error {
 	if err := q.begin(ctx, p); err != nil {
 		return err
 	}
-	if len(message) == 0 || len(message) > queue.MessageMax {
-		return fmt.Errorf("a message of %d bytes cannot be published: 1 to %d", len(message), queue.MessageMax)
+	if len(body) == 0 || len(body) > queue.MessageMax {
+		return fmt.Errorf("a message of %d bytes cannot be published: 1 to %d", len(body), queue.MessageMax)
 	}
 	at := q.options.place(p)
-	return q.sender.send(ctx, at.topic, q.routes.brokerOf(at.topic), at.queue, message)
+	route, err := q.routes.place(at.topic)
+	if err != nil {
+		return err
+	}
+	offset, err := q.sender.send(ctx, message{at.topic, route.broker, at.queue, body})
+	if err == nil {
+		q.published[p].note(offset)
+	}
+	return err
+}
+
+// ends is the end of a queue as this process has made it lately. The broker's word for it comes some milliseconds after its
+// answer to a send.
+type ends struct {
+	mu  sync.Mutex
+	end int64
+	at  time.Time
+}
+
+// lately is how long that is believed: a log may also lose its end.
+const lately = 2 * time.Second
+
+func (e *ends) note(offset int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if offset >= e.end || time.Since(e.at) > lately {
+		e.end, e.at = offset+1, time.Now()
+	}
+}
+
+func (e *ends) known() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if time.Since(e.at) > lately {
+		return 0
+	}
+	return e.end
 }
 
 // begin is what every call on a partition looks at first.
@@ -201,12 +234,13 @@ func (q *Queue) backlog(ctx context.Context, l *link, p order.Partition) (b queu
 		return b, err
 	}
 	end, err := l.max(ctx, at)
+	end = max(end, q.published[p].known())
 	from = max(from, q.acknowledged(p))
 	if err != nil || from >= end {
 		return b, err
 	}
 	b.Messages = end - from
-	oldest, err := l.pull(ctx, at, from, false)
+	oldest, err := l.peek(ctx, at, from, 1)
 	if err == nil && len(oldest.messages) > 0 {
 		b.Oldest = max(0, time.Since(time.UnixMilli(oldest.messages[0].at)))
 	}

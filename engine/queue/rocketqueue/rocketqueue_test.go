@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if queue := os.Getenv(childQueue); queue != "" {
+		consumeForEver(queue)
+	}
 	rlog.SetLogLevel("fatal") // what it says of a broker that is killed helps nobody
 	primitive.PanicHandler = func(v any) { panic(fmt.Sprint("BUG: the client panicked: ", v)) }
 	os.Exit(m.Run())
@@ -57,7 +60,7 @@ func letters(t testing.TB) Letters {
 func options(t testing.TB) Options {
 	t.Helper()
 	return Options{NameServers: []string{nameServer(t)}, Name: "test-" + strings.ToLower(rand.Text()),
-		Partitions: partitions, Letters: letters(t)}
+		MemoryMax: 8 << 20, Partitions: partitions, Letters: letters(t)}
 }
 
 func open(t testing.TB, o Options) *Queue {

@@ -16,13 +16,16 @@ import (
 )
 
 const (
-	routeAfter = 15 * time.Second // until a name server must know a new topic: a new broker takes some seconds
-	routeEvery = 50 * time.Millisecond
+	routeAfter  = 15 * time.Second // until a name server must know a new topic: a new broker takes some seconds
+	brokerAfter = 40 * time.Second // until one must know its brokers: those that it had before its restart say so every 30 s
+	checkAfter  = 5 * time.Second  // the same, for somebody who only wants to know
+	routeEvery  = 50 * time.Millisecond
 )
 
 // routes knows on which broker a topic lies, and asks the name servers where that is.
 type routes struct {
 	nameServers []string
+	patience    time.Duration // for the name servers to know a broker
 
 	mu    sync.Mutex
 	known map[string]route // by topic: as it was last heard
@@ -35,8 +38,8 @@ type route struct {
 	queues int
 }
 
-func newRoutes(o *Options) *routes {
-	return &routes{nameServers: o.NameServers, known: map[string]route{}}
+func newRoutes(o *Options, patience time.Duration) *routes {
+	return &routes{nameServers: o.NameServers, patience: patience, known: map[string]route{}}
 }
 
 func checkAddr(addr string) error {
@@ -46,11 +49,15 @@ func checkAddr(addr string) error {
 	return nil
 }
 
-// brokerOf is the name of the broker that has a topic.
-func (r *routes) brokerOf(topic string) string {
+// place is where a topic lies, as it was last heard.
+func (r *routes) place(topic string) (route, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.known[topic].broker
+	at, ok := r.known[topic]
+	if !ok {
+		return route{}, fmt.Errorf("it is not known where topic %s lies", topic)
+	}
+	return at, nil
 }
 
 // find asks where a topic lies. Where no name server answers, it is where it was.
@@ -86,7 +93,7 @@ func (r *routes) fromAny(ctx context.Context, c *command, but ...int) (*command,
 				return a, nil
 			}
 		}
-		errs = append(errs, fmt.Errorf("name server %w", err))
+		errs = append(errs, fmt.Errorf("name server %s: %w: is it running, and is queue.rocketqueue.name_servers right?", addr, err))
 	}
 	return nil, errors.Join(errs...)
 }
@@ -159,7 +166,7 @@ type wanted struct {
 	topic  string
 	queues int
 	groups []string
-	why    string // where the number of queues comes from
+	why    string // where the number of queues comes from; empty: any number will do
 }
 
 func (o *Options) wanted() []wanted {
@@ -168,8 +175,10 @@ func (o *Options) wanted() []wanted {
 		list = append(list, wanted{o.topic(kind), len(o.Partitions.Each(kind)), []string{o.topic(kind), o.starts(kind)},
 			"engine.partitions." + kind.String()})
 	}
-	return append(list, wanted{o.events(), eventQueues, nil, "Sluice"})
+	return append(list, wanted{o.events(), eventQueues, []string{o.events()}, ""})
 }
+
+func (w *wanted) fits(found route) bool { return w.why == "" || found.queues == w.queues }
 
 // differs says that a topic has another number of queues than it must.
 func (w *wanted) differs(found route) error {
@@ -187,7 +196,7 @@ func (r *routes) settle(ctx context.Context, o *Options) error {
 		switch {
 		case err != nil:
 			return err
-		case found.queues != w.queues && len(w.groups) > 0:
+		case !w.fits(found):
 			return w.differs(found)
 		}
 		if err := r.createGroups(ctx, found.addr, w.groups); err != nil {
@@ -200,26 +209,35 @@ func (r *routes) settle(ctx context.Context, o *Options) error {
 	return nil
 }
 
-// choose picks the broker for new topics.
+// choose picks the broker for new topics. One that has just been started needs some seconds to be known.
 func (r *routes) choose(ctx context.Context, o *Options) (addr string, err error) {
-	masters, err := r.brokers(ctx)
-	names := slices.Sorted(maps.Keys(masters))
-	switch {
-	case err != nil:
-		return "", err
-	case o.Broker != "" && masters[o.Broker] == "":
-		return "", fmt.Errorf("queue.rocketqueue.broker: there is no broker %s; there are %v", o.Broker, names)
-	case o.Broker != "":
-		return masters[o.Broker], nil
-	case len(masters) == 0:
-		return "", errors.New("the name servers know no broker")
-	case len(masters) > 1:
-		return "", fmt.Errorf("there are several brokers, %v: say with queue.rocketqueue.broker on which one the topics are to lie", names)
+	wait, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
+	for {
+		masters, err := r.brokers(ctx)
+		names := slices.Sorted(maps.Keys(masters))
+		switch {
+		case err != nil:
+			return "", err
+		case o.Broker != "" && masters[o.Broker] != "":
+			return masters[o.Broker], nil
+		case o.Broker != "":
+			err = fmt.Errorf("queue.rocketqueue.broker: the name servers know no broker %s, but %v", o.Broker, names)
+		case len(masters) == 1:
+			return masters[names[0]], nil
+		case len(masters) > 1:
+			return "", fmt.Errorf("there are several brokers, %v: say with queue.rocketqueue.broker on which one the topics are to lie", names)
+		default:
+			err = errors.New("the name servers know no broker: is it running, and does its namesrvAddr name them?")
+		}
+		if pause(wait, 4*routeEvery) != nil {
+			return "", err
+		}
 	}
-	return masters[names[0]], nil
 }
 
-// create makes a topic and waits until the name servers know it.
+// create makes a topic and waits until the name servers know it. One that its broker has, and the name servers do not know
+// yet, stays as it is.
 func (r *routes) create(ctx context.Context, o *Options, w *wanted) (route, error) {
 	addr, err := r.choose(ctx, o)
 	if err != nil {
@@ -230,10 +248,14 @@ func (r *routes) create(ctx context.Context, o *Options, w *wanted) (route, erro
 		return route{}, fmt.Errorf("broker %w", err)
 	}
 	defer l.close()
-	n := strconv.Itoa(w.queues)
-	if _, err := l.call(ctx, &command{Code: askCreateTopic, Fields: map[string]string{"topic": w.topic, "defaultTopic": "TBW102",
-		"readQueueNums": n, "writeQueueNums": n, "perm": strconv.Itoa(readAndWrite), "topicFilterType": "SINGLE_TAG",
-		"topicSysFlag": "0", "order": "false"}}); err != nil {
+	there, err := l.call(ctx, &command{Code: askTopic, Fields: map[string]string{"topic": w.topic}}, answerNoTopic)
+	if err == nil && there.Code == answerNoTopic {
+		n := strconv.Itoa(w.queues)
+		_, err = l.call(ctx, &command{Code: askCreateTopic, Fields: map[string]string{"topic": w.topic, "defaultTopic": "TBW102",
+			"readQueueNums": n, "writeQueueNums": n, "perm": strconv.Itoa(readAndWrite), "topicFilterType": "SINGLE_TAG",
+			"topicSysFlag": "0", "order": "false"}})
+	}
+	if err != nil {
 		return route{}, fmt.Errorf("make topic %s: %w", w.topic, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, routeAfter)
@@ -251,9 +273,6 @@ func (r *routes) create(ctx context.Context, o *Options, w *wanted) (route, erro
 
 // createGroups makes those groups that are not there.
 func (r *routes) createGroups(ctx context.Context, addr string, groups []string) error {
-	if len(groups) == 0 {
-		return nil
-	}
 	l, err := dial(ctx, addr, nil)
 	if err != nil {
 		return fmt.Errorf("broker %w", err)

@@ -92,40 +92,64 @@ func (r resolver) Description() string {
 	return "queue.rocketqueue.name_servers " + strings.Join(r, ", ")
 }
 
-// send publishes one message on a queue.
-func (s *sender) send(ctx context.Context, topic, broker string, number int, body []byte) error {
+// message is what is sent, and where to.
+type message struct {
+	topic, broker string
+	queue         int
+	body          []byte
+}
+
+// receipt is what came of a message: where it lies in its queue, if there is no error.
+type receipt struct {
+	offset int64
+	err    error
+}
+
+// send publishes one message.
+func (s *sender) send(ctx context.Context, m message) (offset int64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	case <-s.closed:
-		return queue.ErrClosed
+		return 0, queue.ErrClosed
 	}
 	s.mu.Lock()
 	by := s.current
 	s.mu.Unlock()
-	message := primitive.NewMessage(topic, bytes.Clone(body))
-	message.Queue = &primitive.MessageQueue{Topic: topic, BrokerName: broker, QueueId: number}
-	done := make(chan error, 1)
+	sent := primitive.NewMessage(m.topic, bytes.Clone(m.body))
+	sent.Queue = &primitive.MessageQueue{Topic: m.topic, BrokerName: m.broker, QueueId: m.queue}
+	done := make(chan receipt, 1)
 	go func() {
-		err := by.send(ctx, message)
+		r := by.send(ctx, sent)
 		<-s.slots
-		s.heard(by, err)
-		done <- err
+		s.heard(by, r.err)
+		done <- r
 	}()
 	select {
-	case err := <-done:
-		if err != nil && ctx.Err() != nil {
-			return ctx.Err()
+	case r := <-done:
+		if over := ended(ctx); r.err != nil && over != nil {
+			return 0, over
 		}
-		return err
+		return r.offset, r.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
+// ended is the error of a context, a little earlier: the client may see its deadline before it has passed.
+func ended(ctx context.Context) error {
+	if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
 // send lets one send of a topic go first: several at once, of which each looks for the route, may miss it.
-func (k *speaker) send(ctx context.Context, m *primitive.Message) error {
+func (k *speaker) send(ctx context.Context, m *primitive.Message) (r receipt) {
 	k.mu.Lock()
 	warm, known := k.warm[m.Topic]
 	if !known {
@@ -138,17 +162,19 @@ func (k *speaker) send(ctx context.Context, m *primitive.Message) error {
 	select {
 	case _, first = <-warm:
 	case <-ctx.Done():
-		return ctx.Err()
+		return receipt{err: ctx.Err()}
 	}
 	result, err := k.SendSync(ctx, m)
-	err = verdict(result, err)
+	if r.err = verdict(result, err); r.err == nil {
+		r.offset = result.QueueOffset
+	}
 	switch {
-	case first && err == nil:
+	case first && r.err == nil:
 		close(warm)
 	case first:
 		warm <- struct{}{}
 	}
-	return err
+	return r
 }
 
 // verdict tells what an answer means. A result that comes with an error means nothing.

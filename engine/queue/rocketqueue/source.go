@@ -154,7 +154,7 @@ func (v *visit) pollOnce(ctx context.Context, s *source) error {
 		}
 	}
 	from := s.next
-	got, err := v.l.pull(ctx, s.place, from, true)
+	got, err := v.l.poll(ctx, s.place, from)
 	if err != nil {
 		return err
 	}
@@ -246,23 +246,22 @@ func (s *source) skip(committed int64) {
 	s.wake()
 }
 
-// cut is where the log of this start of the broker begins, or next if that lies behind it.
+// cut is the offset of the first message that the broker has stored since its start, or of the end of its log if there is
+// none yet; next if that lies behind it. The look-up may be a little early, and messages come to a queue a little after they
+// were stored.
 func (v *visit) cut(ctx context.Context, s *source, next int64) (int64, error) {
 	at, err := v.l.since(ctx, s.place, v.started)
-	if err != nil || at >= next {
-		return next, err
+	for err == nil && at < next {
+		var got *pulled
+		if got, err = v.l.peek(ctx, s.place, at, 1); err != nil {
+			break
+		}
+		if len(got.messages) == 0 || got.messages[0].at >= v.started {
+			return at, nil
+		}
+		at = got.messages[0].offset + 1
 	}
-	got, err := v.l.pull(ctx, s.place, at, false)
-	if err != nil {
-		return next, err
-	}
-	if len(got.messages) > 0 && got.messages[0].at >= v.started {
-		return at, nil
-	}
-	if got.moved && got.next < next { // the log ends before it
-		return got.next, nil
-	}
-	return next, nil
+	return next, err
 }
 
 // cutAt begins an era: what lies from the offset on took the place of messages that the broker has lost. What was delivered

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/internal/tlsfile"
 )
 
 // Check asks the servers whether they can hold fast stock, and says in plain words why not: one that does not answer, a
@@ -72,7 +74,7 @@ func (s *servers) inspectCluster(ctx context.Context, f *findings, from *peer) {
 	masters, state, err := s.discover(ctx, from.addr)
 	switch {
 	case err != nil:
-		f.fault(from.addr, "%w", explain(err))
+		f.fault(from.addr, "%w", s.options.explain(err))
 		return
 	case state != "ok":
 		f.warn(from.addr, "the cluster is not whole (cluster_state:%s): some partitions cannot be sold; see CLUSTER INFO", state)
@@ -103,7 +105,7 @@ func (s *servers) info(ctx context.Context, addr string) (map[string]string, err
 	}
 	text, err := node.Info(ctx).Result() // all of it: a server answers one section by name only
 	if err != nil {
-		return nil, explain(err)
+		return nil, s.options.explain(err)
 	}
 	return fields(text), nil
 }
@@ -129,7 +131,11 @@ func (s *servers) discover(ctx context.Context, addr string) (masters []string, 
 			if len(shard.Slots) == 0 {
 				continue
 			}
-			at := place(n.Endpoint, strconv.FormatInt(n.Port, 10), addr)
+			port := n.Port
+			if s.options.TLS.Enabled && n.TLSPort != 0 {
+				port = n.TLSPort
+			}
+			at := place(n.Endpoint, strconv.FormatInt(port, 10), addr)
 			if s.remember(at); n.Role == "master" {
 				masters = append(masters, at)
 			}
@@ -232,7 +238,7 @@ func fields(text string) map[string]string {
 }
 
 // explain says what to do about a connection that cannot be used.
-func explain(err error) error {
+func (o *Options) explain(err error) error {
 	text, reply := replyOf(err)
 	switch code(text) {
 	case "WRONGPASS", "NOAUTH":
@@ -244,6 +250,9 @@ func explain(err error) error {
 	}
 	if reply {
 		return err
+	}
+	if told := tlsfile.Explain(err, tlsSection, o.TLS.Enabled); told != nil {
+		return told
 	}
 	return fmt.Errorf("it does not answer; is it running, and is stock.redisstock.addrs right? (%w)", err)
 }

@@ -36,7 +36,11 @@ func (s *servers) describe(ctx context.Context, addr string, servers, warnings [
 	if err != nil {
 		return servers, warnings
 	}
-	servers = append(servers, fmt.Sprintf("redis at %s: Redis %s", addr, fields(text)["redis_version"]))
+	line := fmt.Sprintf("redis at %s: Redis %s", addr, fields(text)["redis_version"])
+	if s.options.TLS.Enabled {
+		line += " in TLS"
+	}
+	servers = append(servers, line)
 	if off := clockOff(now, before, time.Now()); off != "" {
 		warnings = append(warnings, fmt.Sprintf("redis at %s: its clock is %s this machine's: keep both by NTP (sales open and close by it)", addr, off))
 	}

@@ -23,6 +23,7 @@ package redisstock
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -34,6 +35,7 @@ import (
 
 	"sluice/engine/order"
 	"sluice/engine/stock"
+	"sluice/internal/tlsfile"
 )
 
 // Options are what a Stock is made from.
@@ -49,9 +51,15 @@ type Options struct {
 	CallTimeout time.Duration
 	// PoolSize bounds the connections to one server.
 	PoolSize int
+	// TLS says whether and how the servers are spoken to in TLS. Its files are read by whoever gives Secure.
+	TLS tlsfile.Client
 
-	Password   string           `koanf:"-"`
-	Partitions order.Partitions `koanf:"-"`
+	Password string `koanf:"-"`
+	// Credentials gives user and password for a new connection, in the place of Username and Password; nil: those.
+	Credentials func() (username, password string) `koanf:"-"`
+	// Secure gives what TLS has come to, for a new connection; with TLS.Enabled it is needed.
+	Secure     func() *tls.Config `koanf:"-"`
+	Partitions order.Partitions   `koanf:"-"`
 	// Deadline is D, for the check of how long a former master may go on.
 	Deadline time.Duration `koanf:"-"`
 }
@@ -76,8 +84,10 @@ func (o *Options) Validate() error {
 	check(o.DialTimeout >= 10*time.Millisecond && o.DialTimeout <= time.Minute, "dial_timeout must be 10ms to 1m")
 	check(o.CallTimeout >= 10*time.Millisecond && o.CallTimeout <= time.Minute, "call_timeout must be 10ms to 1m")
 	check(o.PoolSize >= 1 && o.PoolSize <= 1000, "pool_size must be 1 to 1000")
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.TLS.Validate(tlsSection))...)
 }
+
+const tlsSection = "stock.redisstock.tls"
 
 func validName(s string) bool {
 	for _, c := range s {
@@ -108,6 +118,9 @@ func Open(o Options) (*Stock, error) { return open(o, newScripts(nil)) }
 func open(o Options, sc *scripts) (*Stock, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
+	}
+	if o.TLS.Enabled && o.Secure == nil {
+		panic("BUG: redisstock is to speak TLS and is not told how")
 	}
 	redis.SetLogger(&logging.VoidLogger{}) // it writes to stderr what its errors say too, once per attempt
 	s := &Stock{opts: o, scripts: sc, normal: newServers(&o, o.Addrs)}

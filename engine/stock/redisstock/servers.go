@@ -10,6 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"sluice/internal/tlsfile"
 )
 
 // servers are one Redis, or the nodes of one Redis Cluster. Who has a partition is learned from the nodes: whoever does
@@ -166,13 +168,24 @@ func (s *servers) node(addr string) (*redis.Client, error) {
 // client are the options of the connections to one server. Nothing is repeated there. A call ends with its context's
 // deadline, which every call has; its connection is then closed, so that no later call reads the late answer.
 func (o *Options) client(addr string) *redis.Options {
-	return &redis.Options{
-		Addr: addr, Username: o.Username, Password: o.Password, Protocol: 2,
+	c := &redis.Options{
+		Addr: addr, Username: o.Username, Password: o.Password, CredentialsProvider: o.Credentials, Protocol: 2,
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
 		ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
 		PoolSize: o.PoolSize, PoolTimeout: o.DialTimeout, WriteBufferSize: 256 << 10, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
+	if o.TLS.Enabled {
+		dial := tlsfile.Dialer(o.DialTimeout, o.Secure)
+		c.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, &notBegun{err}
+			}
+			return conn, nil
+		}
+	}
+	return c
 }
 
 func (s *servers) close() error {

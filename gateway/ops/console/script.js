@@ -171,6 +171,9 @@
 
   // ---- the parts of the page
 
+  // runs tells whether the process has the role; what it does not run is not shown.
+  const runs = (d, role) => d.role === "all" || d.role === role;
+
   function alarms(d) {
     const list = [], p = d.persist || {}, now = d.present || {};
     const bad = text => list.push(["bad", text]), warn = text => list.push(["warn", text]);
@@ -189,7 +192,7 @@
     if (p.alarms > 0) bad(count(p.alarms, "order id") + " came in two batches. Read the log.");
     if (lately(s => s.reasons.outcome_unknown || 0, WINDOW) > 0) warn("Some answers were late (504): those buyers do not know whether they have an order.");
     if (lately(s => s.reasons.overloaded || 0, WINDOW) > 0) warn("Overloaded: more comes than can wait, and the rest is turned away with 503.");
-    if (now.lease_seconds < 30 && d.uptime_seconds > 10) warn("The lease of the node number is not renewed: in " + span(now.lease_seconds) + " no order can be taken.");
+    if (runs(d, "gateway") && now.lease_seconds < 30 && d.uptime_seconds > 10) warn("The lease of the node number is not renewed: in " + span(now.lease_seconds) + " no order can be taken.");
     if (d.config?.last_error) warn("The last configuration was refused, the former one stays: " + d.config.last_error);
     document.title = (list.length ? "(" + list.length + ") " : "") + "Sluice";
     if (!list.length) list.push(["good", "Nothing is wrong."]);
@@ -256,23 +259,28 @@
   }
 
   function queue(d) {
-    const e = d.engine || {}, p = d.persist || {}, now = d.present || {}, before = ago(WINDOW).d, list = [];
+    const e = d.engine || {}, p = d.persist || {}, l = d.lifecycle || {}, now = d.present || {}, before = ago(WINDOW).d, list = [];
     const add = (name, value, alarm) => list.push(element("dt", "", name), element("dd", alarm ? "alarm" : "", value));
     const backlog = sum(now.backlog);
     const typical = (from, to) => {
       const q = quantiles(from, to, [0.5, 0.99]);
       return q ? "median " + number(q[0]) + ", p99 " + number(q[1]) : "–";
     };
-    add("messages that are not stored", number(backlog));
-    add("from the request to the row, last flush", !p.lag_seconds ? "–" : span(p.lag_seconds));
-    add("orders in a batch", typical(before.engine?.batch_orders, e.batch_orders));
-    add("orders in a flush", typical(before.persist?.flush_orders, p.flush_orders));
-    add("requests under way", number(d.gateway?.in_flight || 0));
+    const gateway = runs(d, "gateway"), persist = runs(d, "persist");
+    if (gateway || persist) add("messages that are not stored", number(backlog));
+    if (persist) add("from the request to the row, last flush", !p.lag_seconds ? "–" : span(p.lag_seconds));
+    if (gateway) add("orders in a batch", typical(before.engine?.batch_orders, e.batch_orders));
+    if (persist) add("orders in a flush", typical(before.persist?.flush_orders, p.flush_orders));
+    if (gateway) add("requests under way", number(d.gateway?.in_flight || 0));
+    if (runs(d, "lifecycle")) {
+      add("expired, units given back", number(l.expired || 0) + ", " + number(l.given_back || 0));
+      add("events in the feed", number(l.events_numbered || 0));
+    }
     add("parked", now.parked < 0 ? "cannot be read" : number(now.parked), now.parked !== 0);
     add("poison", now.poison < 0 ? "cannot be read" : number(now.poison), now.poison !== 0);
     add("dead letters", now.dead_letters < 0 ? "cannot be read" : number(now.dead_letters), now.dead_letters !== 0);
-    add("rejected after acceptance", number(p.rejected_guard || 0), p.rejected_guard > 0);
-    add("rebuilds of fast stock", number(e.rebuilds || 0) + (e.drift ? ", " + number(e.drift) + " for drift" : ""));
+    if (persist) add("rejected after acceptance", number(p.rejected_guard || 0), p.rejected_guard > 0);
+    if (gateway) add("rebuilds of fast stock", number(e.rebuilds || 0) + (e.drift ? ", " + number(e.drift) + " for drift" : ""));
     add("free on disk", now.disk_free < 0 ? "cannot be read" : bytes(now.disk_free));
     add("memory", bytes(d.resident_bytes || 0));
     $("queue").replaceChildren(...list);
@@ -292,8 +300,9 @@
     if (history.length > KEEP) history.shift();
     const old = history.at(-2 * WINDOW);
     if (old) old.d = null; // its rates are enough
-    $("facts").textContent = [d.version, d.commit !== "unknown" && d.commit, "up " + span(d.uptime_seconds), d.config && "configuration " + d.config.generation].filter(Boolean).join(" · ");
+    $("facts").textContent = [d.version, d.role !== "all" && "role " + d.role, d.commit !== "unknown" && d.commit, "up " + span(d.uptime_seconds), d.config && "configuration " + d.config.generation].filter(Boolean).join(" · ");
     $("main").hidden = false;
+    document.querySelectorAll("[data-of]").forEach(el => { el.hidden = !runs(d, el.dataset.of); });
     alarms(d);
     offers(d.offers || []);
     charts();
