@@ -40,6 +40,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		err = r.ceilingOnly(ctx)
 	case Compare:
 		err = r.compare(ctx)
+	case Delay:
+		err = r.latency(ctx)
+	case Drain:
+		err = r.drain(ctx)
+	case Rest:
+		err = r.rest(ctx)
+	case Day:
+		err = r.day(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bench %s: %w", o.Scenario, err)

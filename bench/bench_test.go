@@ -90,7 +90,7 @@ func TestBrowse(t *testing.T) {
 	o.Rate, o.Duration = 50, 2*time.Second
 	report := runBench(t, o)
 	round := report.Cases[0].Rounds[0]
-	if !report.Passed() || round.Sent.Accepted != 100 || round.Stored != 100 || len(round.Steps) != steps {
+	if !report.Passed() || round.Sent.Accepted != 100 || round.Stored != 100 || len(round.Steps) != steps-1 {
 		t.Fatalf("%+v", round)
 	}
 	for i, want := range []int64{100, 100, 50, 50, 100, 50, 50} {
@@ -305,7 +305,7 @@ func (r *runner) ceilingSize(ctx context.Context, round *Round) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	res, err := load.Run(ctx, load.Options{Addr: c.addrs["gateway"], Connections: 1}, reqs)
+	res, err := load.Run(ctx, load.Options{Addrs: []string{c.addrs["gateway"]}, Connections: 1}, reqs)
 	if err != nil {
 		return 0, err
 	}

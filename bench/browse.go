@@ -36,33 +36,29 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 		return nil, err
 	}
 	spec.Count = int(r.o.Rate * r.o.Duration.Seconds())
-	reqs, err := load.Build(spec)
+	reqs, err := load.Describe(spec)
 	if err != nil {
 		return nil, err
 	}
-	base, err := s.ops.stored(ctx)
+	base, err := s.stored(ctx)
 	if err != nil {
 		return nil, err
 	}
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
 	profile := r.startProfile(ctx, s, r.o.Profile)
-	before := cpu(s.pid())
-	w := startWatch(ctx, s.ops, 0)
+	before := s.cpu()
+	w := startWatch(ctx, s, 0)
 	v, err := newVisitors(s, connections, reqs)
 	if err != nil {
 		return nil, err
 	}
+	v.visit = v.browse
 	began := time.Now()
 	v.run(ctx, r.o.Rate)
 	took := time.Since(began)
-	accepted := 0
-	for i := range v.history {
-		if v.history[i].Order != 0 {
-			accepted++
-		}
-	}
-	last, err := w.settle(ctx, base+int64(accepted), true)
+	accepted := v.accepted()
+	last, err := w.settle(ctx, base+accepted, true)
 	if err != nil {
 		return nil, err
 	}
@@ -71,13 +67,13 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	if err := profile(round); err != nil {
 		return nil, err
 	}
-	round.Sent = load.Counts{Sent: reqs.Len(), Answered: reqs.Len(), Accepted: accepted}
+	round.Sent = v.counts()
 	round.Stored, round.Seconds = last.stored-base, last.at.Sub(began).Seconds()
 	round.Rate = float64(round.Stored) / round.Seconds
 	requests := 0
 	round.Steps, requests = v.report()
-	round.Answers, round.Answer = float64(requests)/took.Seconds(), round.Steps[stepOffer].Answer
-	round.CPU = (cpu(s.pid()) - before) * 1e6 / float64(max(1, requests))
+	round.Answers, round.Answer = float64(requests)/took.Seconds(), latency(v.steps[stepOffer].times)
+	round.CPU = (s.cpu() - before) * 1e6 / float64(max(1, requests))
 	round.server(s)
 	if err := r.judge(ctx, s, round, v.history); err != nil {
 		return nil, err

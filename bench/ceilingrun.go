@@ -34,7 +34,7 @@ func (r *runner) ceilingOf(ctx context.Context, connections int, reqs *load.Requ
 	defer func() { _ = c.stop() }()
 	r.quietBefore(ctx, round)
 	before := cpu(c.pid())
-	out, err := r.run(ctx, load.Options{Addr: c.addrs["gateway"], Connections: connections, Duration: r.o.Duration}, reqs, true)
+	out, err := r.run(ctx, load.Options{Addrs: []string{c.addrs["gateway"]}, Connections: connections, Duration: r.o.Duration}, reqs, true)
 	if err != nil {
 		return fmt.Errorf("ceiling: %w", err)
 	}

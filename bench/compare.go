@@ -65,7 +65,7 @@ func (r *runner) bestNaive(ctx context.Context, connections, limit int) (best *R
 		round.Notes = append(round.Notes, fmt.Sprintf("%d connections to each shard", pool))
 		if len(r.o.NaiveConnections) > 1 {
 			r.say("naive, %d connections to each shard: %.0f/s, CPU of it and of all %.0f of %.0f us, audit %s", pool, round.Rate,
-				round.Processes[1].CPU, cpuOf(round.Processes), round.Verdict)
+				round.cpuOf("naive"), cpuOf(round.Processes), round.Verdict)
 		}
 		if round.Verdict != passed {
 			return round, nil
@@ -85,7 +85,8 @@ func (r *runner) naiveSale(ctx context.Context, no naiveOptions) (round *Round, 
 	if err != nil {
 		return nil, err
 	}
-	s := &server{place: place, secret: random(), keep: r.o.Keep}
+	m := &member{name: "naive", role: roleAll}
+	s := &server{place: place, secret: random(), keep: r.o.Keep, members: []*member{m}}
 	if !s.keep {
 		defer func() { err = errors.Join(err, s.remove()) }()
 	}
@@ -99,18 +100,18 @@ func (r *runner) naiveSale(ctx context.Context, no naiveOptions) (round *Round, 
 	argv := append(append([]string{program, "bench", "naive"}, r.o.Args...), place.Args...)
 	argv = append(argv, "--listen", "127.0.0.1:0", "--units", strconv.FormatInt(r.units(), 10), "--limit", strconv.Itoa(no.limit),
 		"--naive-connections", strconv.Itoa(no.pool))
-	if s.child, err = start(ctx, []string{"SLUICE_JWT_SECRET=" + s.secret}, argv...); err != nil {
+	if m.child, err = start(ctx, []string{"SLUICE_JWT_SECRET=" + s.secret}, argv...); err != nil {
 		return nil, err
 	}
-	defer func() { _ = s.child.stop() }()
+	defer func() { _ = s.endAll() }()
 	reqs, err := load.Build(r.spec(s, naive.Offer))
 	if err != nil {
 		return nil, err
 	}
 	round = &Round{Quiet: true}
 	r.quietBefore(ctx, round)
-	used := r.startMeter(process{name: "naive", pid: s.pid()})
-	out, err := r.send(ctx, load.Options{Addr: s.child.addrs["gateway"], Connections: no.connections, Duration: r.o.Duration}, reqs, false)
+	used := r.startMeter(s.processes())
+	out, err := r.send(ctx, load.Options{Addrs: []string{m.child.addrs["gateway"]}, Connections: no.connections, Duration: r.o.Duration}, reqs, false)
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +120,8 @@ func (r *runner) naiveSale(ctx context.Context, no naiveOptions) (round *Round, 
 	r.quietAfter(round)
 	out.complete()
 	round.fill(out, accepted, out.start.Add(out.last)) // what is answered is stored
-	round.CPU = round.Processes[1].CPU * float64(accepted) / float64(max(1, out.counts.Answered))
-	if err := s.child.stop(); err != nil {
+	round.CPU = round.cpuOf("naive") * float64(accepted) / float64(max(1, out.counts.Answered))
+	if err := s.endAll(); err != nil {
 		return nil, err
 	}
 	return round, r.judgeNaive(ctx, place, out, round)

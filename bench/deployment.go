@@ -7,14 +7,22 @@ import (
 	"sluice/bench/naive"
 )
 
-// Deployment is databases and Redis servers that run outside, on which every round gets a place of its own.
+// Deployment is databases, Redis servers and a broker that run outside, on which every round gets a place of its own.
 type Deployment interface {
-	// Place makes a place: empty databases, a name in Redis that nobody uses.
+	// Place makes a place: empty databases, a name in Redis and in the broker that nobody uses.
 	Place(ctx context.Context) (*Place, error)
-	// Servers are the addresses of what runs there, for the CPU time that it uses.
-	Servers() []string
+	// Servers are what runs there, for the CPU time and the memory that it uses.
+	Servers() []Server
+	// Shared says why several processes cannot serve it together; nil if they can.
+	Shared() error
 	// Durability says, for the report, which servers they are and when a commit is on disk.
 	Durability(ctx context.Context) string
+}
+
+// Server is one that a deployment names.
+type Server struct {
+	Name string // in reports; empty: as its process is called
+	Addr string // host:port
 }
 
 // Place is where the server of one round keeps what it does not keep in its directory.

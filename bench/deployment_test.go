@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/rocketmq-client-go/v2/admin"
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+	"github.com/apache/rocketmq-client-go/v2/rlog"
 	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
 )
@@ -22,11 +25,12 @@ import (
 // outside is a MySQL server and a Redis, and a configuration whose two databases and whose name in Redis are not there: a
 // bench makes its own beside them.
 type outside struct {
-	t     *testing.T
-	name  string // databases and keys of this test begin with it
-	mysql *sql.DB
-	redis *redis.Client
-	flags []string // of sluice
+	t      *testing.T
+	name   string // databases and keys of this test begin with it
+	mysql  *sql.DB
+	redis  *redis.Client
+	flags  []string // of sluice
+	rocket string   // a name server; empty: the queue is a file
 }
 
 func newOutside(t *testing.T) *outside {
@@ -75,9 +79,47 @@ func newOutside(t *testing.T) *outside {
 	return o
 }
 
-// left are the databases and keys that are there.
+// onRocketMQ puts the queue into RocketMQ, under the test's name.
+func (o *outside) onRocketMQ() {
+	o.t.Helper()
+	o.rocket = os.Getenv("SLUICE_TEST_ROCKETMQ")
+	if o.rocket == "" && os.Getenv("SLUICE_CI") == "1" {
+		o.t.Fatal("SLUICE_TEST_ROCKETMQ is not set, and in CI nothing is skipped")
+	}
+	if o.rocket == "" {
+		o.t.Skip("SLUICE_TEST_ROCKETMQ is not set")
+	}
+	o.flags = append(o.flags, "--set", "queue.driver=rocketqueue", "--set", "queue.rocketqueue.name_servers="+o.rocket,
+		"--set", "queue.rocketqueue.name="+o.name)
+}
+
+// topics are those of the test's name that the name server knows.
+func (o *outside) topics() (list []string) {
+	o.t.Helper()
+	rlog.SetLogLevel("fatal") // an error is returned, too
+	a, err := admin.NewAdmin(admin.WithResolver(primitive.NewPassthroughResolver([]string{o.rocket})))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer a.Close()
+	all, err := a.FetchAllTopicList(context.Background())
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, topic := range all.TopicList {
+		if strings.HasPrefix(topic, o.name) {
+			list = append(list, topic)
+		}
+	}
+	return list
+}
+
+// left are the databases, keys and topics that are there.
 func (o *outside) left() (list []string) {
 	o.t.Helper()
+	if o.rocket != "" {
+		list = o.topics()
+	}
 	rows, err := o.mysql.Query("SHOW DATABASES LIKE '" + strings.ReplaceAll(o.name, "_", `\_`) + `%'`)
 	if err != nil {
 		o.t.Fatal(err)
@@ -158,6 +200,43 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestDrain queues orders at two gateways while nobody stores them, has two persisters store them, and inserts the same rows by
+// a bare loop. Every process is named, and nothing is left behind.
+func TestDrain(t *testing.T) {
+	o := newOutside(t)
+	o.onRocketMQ()
+	cmd := o.command(t.TempDir(), "drain", "--orders", "3000", "--connections", "16", "--offers", "4")
+	said := &bytes.Buffer{}
+	cmd.Stderr = said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	var report Report
+	if err := json.Unmarshal(out, &report); err != nil || len(report.Cases) != 1 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if !strings.Contains(report.Durability, "SYNC_FLUSH") {
+		t.Error(report.Durability)
+	}
+	round := report.Cases[0].Rounds[0]
+	if d := round.Drained; round.Verdict != passed || d.Queued != 3000 || round.Stored != 3000 || d.BareRows != 3000 || d.Bare <= 0 || d.Flush <= 0 || d.FirstAfter <= 0 {
+		t.Errorf("%+v %+v", round, d)
+	}
+	var names []string
+	for _, p := range round.Processes {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	want := []string{"broker", "gateway 1", "gateway 2", "lifecycle", "mariadbd", "name server", "persist 1", "persist 2", "redis-server"}
+	if !slices.Equal(names, want) {
+		t.Errorf("processes %v, want %v", names, want)
+	}
+	if left := o.left(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // TestInterrupted ends a bench in the middle of a round: it removes what it made.
 func TestInterrupted(t *testing.T) {
 	o := newOutside(t)
@@ -196,7 +275,8 @@ func TestListeners(t *testing.T) {
 	}
 	defer l.Close()
 	addr := l.Addr().String()
-	if list := listeners([]string{addr, addr, "192.0.2.1:1", "nothing"}); len(list) != 1 || list[0].pid != os.Getpid() {
+	servers := []Server{{"the test", addr}, {"the test", addr}, {"", "192.0.2.1:1"}, {"", "nothing"}}
+	if list := listeners(servers); len(list) != 1 || list[0] != (process{name: "the test", pid: os.Getpid()}) {
 		t.Errorf("%+v", list)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"sluice/bench/audit"
@@ -75,6 +74,7 @@ type saleOptions struct {
 	profile            string // file for a CPU profile of the server; empty: none, unkept: only to divide its CPU time by
 	carts              bool   // ordinary orders instead of a sale
 	alone              bool   // not followed by the bare server
+	looked             bool   // beside the load, orders are looked at until they are stored
 }
 
 // sale is one round.
@@ -103,7 +103,7 @@ func (r *runner) sale(ctx context.Context, so saleOptions) (round *Round, err er
 	if round.Stored > 0 {
 		round.DiskAtRest = float64(atRest) / float64(round.Stored)
 	}
-	if so.rate > 0 || so.alone || r.o.Minute || s.child == nil {
+	if so.rate > 0 || so.alone || r.o.Minute || !s.ours() {
 		return round, nil // a ceiling says something about a maximum only, and about this machine only
 	}
 	connections := so.connections
@@ -122,7 +122,7 @@ func (r *runner) onSale(ctx context.Context, s *server, so saleOptions) (load.Sp
 		return r.carts(ctx, s)
 	}
 	units := r.units()
-	offer, err := s.ops.createOffer(ctx, units, so.limit)
+	offer, err := s.createOffer(ctx, units, so.limit)
 	spec := r.spec(s, offer)
 	spec.Lines = so.lines
 	return spec, err
@@ -146,40 +146,36 @@ func (r *runner) spec(s *server, offer order.OfferID) load.Spec {
 
 // sell puts the load on the server and fills the round in.
 func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load.Requests, round *Round) error {
-	round.MemoryBefore = memory(s.pid(), "VmRSS")
-	base, err := s.ops.stored(ctx)
+	round.MemoryBefore = s.memory("VmRSS")
+	base, err := s.stored(ctx)
 	if err != nil {
 		return err
 	}
 	r.quietBefore(ctx, round)
 	profile := r.startProfile(ctx, s, so.profile)
-	used := r.startMeter(process{name: "sluice", pid: s.pid()})
-	w := startWatch(ctx, s.ops, reqs.Offer())
-	var waiting *records
-	if r.o.Generator == Own {
-		if waiting, err = startRecords(ctx, load.Options{Addr: s.gateway, TLS: s.tls}, reqs.Spec()); err != nil {
-			w.stop()
-			return errors.Join(err, profile(nil))
-		}
+	used, before := r.startMeter(s.processes()), s.cpu()
+	w := startWatch(ctx, s, reqs.Offer())
+	others, err := r.startBeside(ctx, s, so, reqs.Spec())
+	if err != nil {
+		w.stop()
+		return errors.Join(err, profile(nil))
 	}
-	out, err := r.send(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
-	if waiting != nil {
-		if stopped := waiting.stop(); err == nil { // both say the same of a server that is not there
-			err = stopped
-		}
+	out, err := r.send(ctx, load.Options{Addrs: s.gateways, TLS: s.tls, Connections: so.connections, Rate: so.rate, Duration: r.o.Duration}, reqs, false)
+	if stopped := others.stop(); err == nil { // both say the same of a server that is not there
+		err = stopped
 	}
 	if err != nil {
 		w.stop()
 		return errors.Join(err, profile(nil))
 	}
-	last, err := w.settle(ctx, base+int64(out.counts.Accepted)+waiting.accepted(), out.exact)
+	last, err := w.settle(ctx, base+int64(out.counts.Accepted)+others.accepted(), out.exact)
 	if err != nil {
 		return errors.Join(err, profile(nil))
 	}
 	w.note(round)
-	if s.child != nil {
+	if s.ours() {
 		round.Processes = used.stop(out.own, last.stored-base)
-		round.CPU = round.Processes[1].CPU * float64(last.stored-base) / float64(max(1, out.counts.Answered))
+		round.CPU = (s.cpu() - before) * 1e6 / float64(max(1, out.counts.Answered))
 	}
 	r.quietAfter(round)
 	if err := profile(round); err != nil {
@@ -187,7 +183,7 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	}
 	out.complete()
 	round.fill(out, last.stored-base, last.at)
-	waiting.fill(round)
+	others.fill(round)
 	if r.o.Minute {
 		round.minute(w, out)
 	}
@@ -196,7 +192,7 @@ func (r *runner) sell(ctx context.Context, s *server, so saleOptions, reqs *load
 	}
 	round.server(s)
 	if out.history != nil {
-		out.history = append(out.history, waiting.history()...)
+		out.history = append(out.history, others.history()...)
 	}
 	return r.judge(ctx, s, round, out.history)
 }
@@ -241,10 +237,10 @@ func (round *Round) minute(w *watch, res *outcome) {
 
 // server sets what the server used.
 func (round *Round) server(s *server) {
-	if s.child == nil {
+	if !s.ours() {
 		return
 	}
-	round.MemoryAfter, round.MemoryPeak = memory(s.pid(), "VmRSS"), memory(s.pid(), "VmHWM")
+	round.MemoryAfter, round.MemoryPeak = s.memory("VmRSS"), s.memory("VmHWM")
 	round.Disk = disk(s.dir)
 }
 
@@ -258,40 +254,4 @@ func (r *runner) quietAfter(round *Round) {
 	lost := spin()
 	round.Lost = append(round.Lost, lost)
 	round.Quiet = round.Quiet && lost < quietAfter
-}
-
-// profileSecondsMax is how long a server is profiled from the beginning of the load, at most. A profile cannot be ended
-// early.
-const profileSecondsMax = 20
-
-// unkept is the file of a profile that is not kept.
-const unkept = "-"
-
-// startProfile profiles the server, if there is a file for it. The function returned waits until that is done, and
-// divides the server's CPU time of the round by it; nil: there is none.
-func (r *runner) startProfile(ctx context.Context, s *server, file string) func(*Round) error {
-	if file == "" {
-		return func(*Round) error { return nil }
-	}
-	var profile []byte
-	done := make(chan error, 1)
-	go func() {
-		var err error
-		profile, err = s.ops.profile(ctx, min(max(r.o.Orders/20_000, 1), profileSecondsMax))
-		done <- err
-	}()
-	return func(round *Round) error {
-		err := <-done
-		if err == nil && file != unkept {
-			err = os.WriteFile(file, profile, 0o644)
-		}
-		if err != nil || round == nil || len(round.Processes) < 2 {
-			return err
-		}
-		var why error
-		if round.Processes[1].Stages, why = stagesOf(profile, round.Processes[1].CPU); why != nil {
-			round.Notes = append(round.Notes, "stages: "+why.Error()) // the load was over too soon
-		}
-		return nil
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ func (r *runner) shown(ctx context.Context, lo load.Options, reqs *load.Requests
 		total = lo.Sends
 	}
 	bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(r.o.Progress), progressbar.OptionShowIts(),
-		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription(lo.Addr))
+		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription(strings.Join(lo.Addrs, " ")))
 	done := make(chan struct{})
 	var showing sync.WaitGroup
 	showing.Go(func() {

@@ -111,6 +111,10 @@ func pageCaseOf(c, other *Case) pageCase {
 	if s := round.Series; s != nil {
 		p.Charts = charts(s, old)
 	}
+	if round.Day != nil {
+		rates, lag, memory := round.Day.curves()
+		p.Charts = append(p.Charts, chart("per second", rates), chart("lag, ms", lag), chart("memory, MiB", memory))
+	}
 	return p
 }
 

@@ -55,8 +55,9 @@ type Ordinary struct {
 // flood is one round; rate is that of the sale, 0: all that can be sent.
 func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 	o := *r.o
-	o.Args = append(append([]string{}, o.Args...), "--set", fmt.Sprintf("gateway.limits.offer.rate=%.0f", r.o.Cap),
-		"--set", fmt.Sprintf("gateway.limits.offer.burst=%.0f", r.o.Cap/10))
+	each := r.o.Cap / float64(max(1, r.o.Gateways)) // every gateway counts for itself
+	o.Args = append(append([]string{}, o.Args...), "--set", fmt.Sprintf("gateway.limits.offer.rate=%.0f", each),
+		"--set", fmt.Sprintf("gateway.limits.offer.burst=%.0f", each/10))
 	s, err := startServer(ctx, &o)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 		return nil, err
 	}
 	round := &Round{Quiet: true, Ordinary: &Ordinary{}}
-	base, err := s.ops.stored(ctx)
+	base, err := s.stored(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +78,9 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 		file = r.o.Profile
 	}
 	profile := r.startProfile(ctx, s, file)
-	before := cpu(s.pid())
-	w := startWatch(ctx, s.ops, 0)
-	flash, normal, err := r.both(ctx, load.Options{Addr: s.gateway, TLS: s.tls}, rate, sale, ordinary)
+	before := s.cpu()
+	w := startWatch(ctx, s, 0)
+	flash, normal, err := r.both(ctx, load.Options{Addrs: s.gateways, TLS: s.tls}, rate, sale, ordinary)
 	if err != nil {
 		w.stop()
 		return nil, errors.Join(err, profile(nil))
@@ -89,7 +90,7 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 	if err != nil {
 		return nil, errors.Join(err, profile(nil))
 	}
-	round.CPU = (cpu(s.pid()) - before) * 1e6 / float64(max(1, flash.counts.Answered+normal.counts.Answered))
+	round.CPU = (s.cpu() - before) * 1e6 / float64(max(1, flash.counts.Answered+normal.counts.Answered))
 	r.quietAfter(round)
 	if err := profile(round); err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (r *runner) flood(ctx context.Context, rate float64) (*Round, error) {
 
 // bothKinds builds the requests of the sale and the ordinary orders beside it.
 func (r *runner) bothKinds(ctx context.Context, s *server, rate float64) (sale, ordinary *load.Requests, err error) {
-	offer, err := s.ops.createOffer(ctx, 1_000_000_000, 0)
+	offer, err := s.createOffer(ctx, 1_000_000_000, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,7 +164,7 @@ func (r *runner) bareFlood(ctx context.Context, rate float64, sale, ordinary *lo
 	}
 	defer func() { _ = c.stop() }()
 	r.quietBefore(ctx, round)
-	flash, normal, err := r.both(ctx, load.Options{Addr: c.addrs["gateway"]}, rate, sale, ordinary)
+	flash, normal, err := r.both(ctx, load.Options{Addrs: []string{c.addrs["gateway"]}}, rate, sale, ordinary)
 	if err != nil {
 		return fmt.Errorf("bare server: %w", err)
 	}

@@ -35,6 +35,6 @@ func (r *runner) carts(ctx context.Context, s *server) (load.Spec, error) {
 	spec := r.spec(s, 0)
 	spec.Lines, spec.CartMax = 0, cartMax
 	var err error
-	spec.Shops, err = s.ops.createShops(ctx)
+	spec.Shops, err = s.createShops(ctx)
 	return spec, err
 }

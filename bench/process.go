@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -30,22 +31,34 @@ type process struct {
 // meter measures the CPU time of several processes.
 type meter []process
 
-// startMeter starts with the server of a round and those that the deployment names.
-func (r *runner) startMeter(server process) meter {
-	m := meter{server}
-	if r.o.Deployment != nil && r.o.Target == "" {
-		m = append(m, listeners(r.o.Deployment.Servers())...)
-	}
-	for i := range m {
-		m[i].before = cpu(m[i].pid)
-	}
+// startMeter starts with the processes of a round and those of the servers that the deployment names.
+func (r *runner) startMeter(own []process) meter {
+	m := meter(append(slices.Clip(own), r.servers()...))
+	m.begin()
 	return m
 }
 
-// stop says what was used since, per order. own is the generator's, in seconds.
+func (m meter) begin() {
+	for i := range m {
+		m[i].before = cpu(m[i].pid)
+	}
+}
+
+// servers are the processes that the deployment names, as far as they run here.
+func (r *runner) servers() []process {
+	if r.o.Deployment == nil || r.o.Target != "" {
+		return nil
+	}
+	return listeners(r.o.Deployment.Servers())
+}
+
+// stop says what was used since, per order. own is the generator's, in seconds; 0: it had nothing to do.
 func (m meter) stop(own float64, orders int64) []Process {
 	per := 1e6 / float64(max(1, orders))
-	list := []Process{{Name: "generator", CPU: own * per}}
+	var list []Process
+	if own > 0 {
+		list = append(list, Process{Name: "generator", CPU: own * per})
+	}
 	for _, p := range m {
 		used := (cpu(p.pid) - p.before) * per
 		if at := slices.IndexFunc(list, func(q Process) bool { return q.Name == p.name }); at >= 0 {
@@ -58,16 +71,16 @@ func (m meter) stop(own float64, orders int64) []Process {
 }
 
 // listeners finds the processes that listen on ports of this machine; others are left out.
-func listeners(addrs []string) (list []process) {
-	sockets := map[string]bool{}
-	for _, addr := range addrs {
-		host, port, err := net.SplitHostPort(addr)
+func listeners(servers []Server) (list []process) {
+	sockets := map[string]string{} // with the name that the server has
+	for _, server := range servers {
+		host, port, err := net.SplitHostPort(server.Addr)
 		n, bad := strconv.ParseUint(port, 10, 16)
 		if ip := net.ParseIP(host); errors.Join(err, bad) != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			continue
 		}
 		for _, inode := range listening(uint16(n)) {
-			sockets["socket:["+inode+"]"] = true
+			sockets["socket:["+inode+"]"] = server.Name
 		}
 	}
 	if len(sockets) == 0 {
@@ -76,15 +89,16 @@ func listeners(addrs []string) (list []process) {
 	links, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is good
 	for _, link := range links {
 		to, err := os.Readlink(link)
-		if err != nil || !sockets[to] {
+		name, ours := sockets[to]
+		if err != nil || !ours {
 			continue
 		}
 		pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
 		if slices.ContainsFunc(list, func(p process) bool { return p.pid == pid }) {
 			continue
 		}
-		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
-			list = append(list, process{name: strings.TrimSpace(string(name)), pid: pid})
+		if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
+			list = append(list, process{name: cmp.Or(name, strings.TrimSpace(string(comm))), pid: pid})
 		}
 	}
 	return list

@@ -71,14 +71,17 @@ func (r *Report) stageNames(process string) (names []string) {
 
 // process is the median of what a process used for an order.
 func (c *Case) process(name string) float64 {
-	return c.median(func(round *Round) float64 {
-		for _, p := range round.Processes {
-			if p.Name == name {
-				return p.CPU
-			}
+	return c.median(func(round *Round) float64 { return round.cpuOf(name) })
+}
+
+// cpuOf is what a process used for an order; 0 if it was not there.
+func (round *Round) cpuOf(name string) float64 {
+	for _, p := range round.Processes {
+		if p.Name == name {
+			return p.CPU
 		}
-		return 0
-	})
+	}
+	return 0
 }
 
 // stage is the part of a stage in the median of its process, as it was in the round that was profiled.

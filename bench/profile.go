@@ -28,12 +28,16 @@ var stages = []struct {
 	{"fast stock", []string{"sluice/engine/stock/"}},
 	{"engine", []string{"sluice/engine."}},
 	{"gateway", []string{"sluice/gateway."}},
+	{"lifecycle", []string{"sluice/lifecycle."}},
 	{"http, sockets", []string{"github.com/valyala/fasthttp."}},
 	{"garbage", []string{"runtime.gcBgMarkWorker", "runtime.bgsweep", "runtime.bgscavenge"}},
 	{"scheduler", []string{"runtime.mcall", "runtime.mstart", "runtime.sysmon"}},
 }
 
 const otherStage = "the rest"
+
+// errNoSamples: the process did nothing while it was profiled, or the load was over too soon.
+var errNoSamples = errors.New("the profile has no samples")
 
 // stagesOf divides cpu in the proportions of a CPU profile as Go writes it.
 func stagesOf(profile []byte, cpu float64) ([]Stage, error) {
@@ -48,7 +52,7 @@ func stagesOf(profile []byte, cpu float64) ([]Stage, error) {
 		total += s.weight
 	}
 	if total == 0 {
-		return nil, errors.New("the profile has no samples")
+		return nil, errNoSamples
 	}
 	var list []Stage
 	add := func(name string) {

@@ -50,26 +50,17 @@ func (w *records) stop() error {
 	return w.err
 }
 
-// accepted is how many orders there were; 0 without such a load.
+// accepted is how many orders there were.
 func (w *records) accepted() int64 {
-	if w == nil {
-		return 0
-	}
 	return int64(w.results.Count().Accepted)
 }
 
 func (w *records) history() []audit.Entry {
-	if w == nil {
-		return nil
-	}
 	return historyOf(w.results, w.requests, nil)
 }
 
 // fill sets the latency to the record, and notes what it leaves out.
 func (w *records) fill(round *Round) {
-	if w == nil {
-		return
-	}
 	l := latency(w.results.Latency(func(x *load.Result) bool { return x.Code == 201 }))
 	if l.Count > 0 {
 		round.Record = &l

@@ -54,8 +54,15 @@ type Round struct {
 	Answer      Latency  `json:"answer_ms"`
 	Record      *Latency `json:"record_ms,omitempty"`
 	CeilingTime *Latency `json:"ceiling_answer_ms,omitempty"`
-	// Ordinary is of mixed only, Steps of browse only.
+	// Recorded is the time from the answer that accepted an order until somebody who looked every millisecond saw it stored;
+	// of latency only.
+	Recorded *Latency `json:"accepted_to_recorded_ms,omitempty"`
+	// Ordinary is of mixed only, Drained of drain, whose ceiling is bare inserts, Idle of rest, whose rate is percent of a
+	// core, Day of day; Steps are of those that send people.
 	Ordinary *Ordinary `json:"ordinary,omitempty"`
+	Drained  *Drained  `json:"drained,omitempty"`
+	Idle     []Idle    `json:"idle,omitempty"`
+	Day      *DayLog   `json:"day,omitempty"`
 	Steps    []Step    `json:"steps,omitempty"`
 	// Lost is the share of CPU time that others took, before and after each run.
 	Lost  []float64 `json:"lost"`

@@ -46,7 +46,7 @@ func (r *runner) storms(ctx context.Context, connections int) (*Round, error) {
 	}
 	defer func() { _, _ = s.stop() }()
 	keys := max(1, r.o.Orders/r.o.Copies)
-	offer, err := s.ops.createOffer(ctx, int64(keys), r.o.Limits[0])
+	offer, err := s.createOffer(ctx, int64(keys), r.o.Limits[0])
 	if err != nil {
 		return nil, err
 	}
@@ -57,14 +57,14 @@ func (r *runner) storms(ctx context.Context, connections int) (*Round, error) {
 		return nil, err
 	}
 	round := &Round{Quiet: true}
-	base, err := s.ops.stored(ctx)
+	base, err := s.stored(ctx)
 	if err != nil {
 		return nil, err
 	}
 	r.quietBefore(ctx, round)
-	w := startWatch(ctx, s.ops, 0)
+	w := startWatch(ctx, s, 0)
 	pick := pickCopies(keys, r.o.Copies)
-	res, err := r.shown(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: connections, Rate: r.o.Rate,
+	res, err := r.shown(ctx, load.Options{Addrs: s.gateways, TLS: s.tls, Connections: connections, Rate: r.o.Rate,
 		Sends: keys * r.o.Copies, Pick: pick}, reqs)
 	if err != nil {
 		w.stop()

@@ -16,19 +16,22 @@ import (
 	"sluice/bench/audit"
 )
 
-// server is a Sluice server under load: a child process with a directory of its own, or somebody's.
+// server is a Sluice deployment under load: child processes with a directory of their own, or somebody's.
 type server struct {
-	gateway string
-	ops     *opsClient
-	secret  string      // of buyers' tokens
-	service string      // the service token
-	tls     *tls.Config // of the gateway; nil: in plain
-	opsTLS  *tls.Config
-	child   *child // nil: somebody's
-	dir     string // of the child; empty: somebody's
-	place   *Place
-	keep    bool
-	judge   *audit.Options // nil: cannot be audited
+	gateways []string    // public listeners
+	ops      *opsClient  // of the first gateway: fast stock is the same in all of them
+	secret   string      // of buyers' tokens
+	service  string      // the service token
+	token    string      // of the ops listeners
+	tls      *tls.Config // of the gateways; nil: in plain
+	opsTLS   *tls.Config
+	program  string
+	args     []string  // of `serve`, for all processes
+	members  []*member // none of somebody's
+	dir      string    // of the children; empty: somebody's
+	place    *Place
+	keep     bool
+	judge    *audit.Options // nil: cannot be audited
 
 	once    sync.Once // of stop
 	stopErr error
@@ -38,31 +41,32 @@ type server struct {
 // startServer starts a server in a new directory, or reaches the target.
 func startServer(ctx context.Context, o *Options) (*server, error) {
 	if o.Target != "" {
-		return &server{gateway: o.Target, ops: newOpsClient(o.Ops, o.OpsToken, o.OpsTLS), secret: o.JWTSecret,
+		return &server{gateways: []string{o.Target}, ops: newOpsClient(o.Ops, o.OpsToken, o.OpsTLS), secret: o.JWTSecret,
 			service: o.Service, judge: o.Audit, tls: o.TLS, opsTLS: o.OpsTLS}, nil
-	}
-	dir, err := os.MkdirTemp(o.Dir, "sluice-bench-")
-	if err != nil {
-		return nil, err
 	}
 	program, err := o.program()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, keep: o.Keep, secret: random(), service: random(), judge: o.Audit, tls: o.TLS, opsTLS: o.OpsTLS}
+	dir, err := os.MkdirTemp(o.Dir, "sluice-bench-")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{dir: dir, keep: o.Keep, secret: random(), service: random(), token: random(), judge: o.Audit, program: program,
+		members: o.members(), tls: o.TLS, opsTLS: o.OpsTLS}
 	if s.place, err = o.place(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	token := random()
-	argv := append(append([]string{program, "serve"}, o.Args...), s.place.Args...)
-	argv = append(argv, "--set", "data_dir="+dir, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
-		"--set", "log.level=warn")
-	s.child, err = start(ctx, []string{"SLUICE_JWT_SECRET=" + s.secret, "SLUICE_OPS_TOKEN=" + token,
-		"SLUICE_SERVICE_TOKEN=" + s.service}, argv...)
-	if err != nil {
-		return nil, errors.Join(err, s.remove())
+	s.args = slices.Concat(o.Args, s.place.Args)
+	if err := s.start(ctx, roleAll, roleGateway, rolePersist, roleLifecycle); err != nil {
+		return nil, errors.Join(err, s.endAll(), s.remove())
 	}
-	s.gateway, s.ops = s.child.addrs["gateway"], newOpsClient(s.child.addrs["ops"], token, o.OpsTLS)
+	for _, m := range s.members {
+		if addr := m.child.addrs["gateway"]; addr != "" && (m.role == roleAll || m.role == roleGateway) {
+			s.gateways = append(s.gateways, addr)
+		}
+	}
+	s.ops = s.members[0].ops
 	if s.judge == nil {
 		s.judge = s.stores()
 	}
@@ -142,26 +146,18 @@ func (s *server) audit(ctx context.Context, history []audit.Entry) (*audit.Repor
 	return report, nil
 }
 
-// stop ends a child and removes what it kept; somebody's server stays as it is. atRest is the space that the directory
-// took when the child had ended.
+// stop ends the children and removes what they kept; somebody's server stays as it is. atRest is the space that the
+// directory took when they had ended.
 func (s *server) stop() (atRest int64, err error) {
-	if s.child == nil {
+	if !s.ours() {
 		return 0, nil
 	}
 	s.once.Do(func() {
-		s.stopErr = s.child.stop()
+		s.stopErr = s.endAll()
 		s.atRest = disk(s.dir)
 		if !s.keep {
 			s.stopErr = errors.Join(s.stopErr, s.remove())
 		}
 	})
 	return s.atRest, s.stopErr
-}
-
-// pid is that of a child, 0 of somebody's server.
-func (s *server) pid() int {
-	if s.child == nil {
-		return 0
-	}
-	return s.child.pid()
 }

@@ -41,7 +41,7 @@ func (r *runner) soldOut(ctx context.Context) error {
 
 // sellOut creates an offer of one unit, sells it, and returns the requests that ask for another.
 func (r *runner) sellOut(ctx context.Context, s *server) (*load.Spec, error) {
-	offer, err := s.ops.createOffer(ctx, 1, 0)
+	offer, err := s.createOffer(ctx, 1, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (r *runner) sellOut(ctx context.Context, s *server) (*load.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := load.Run(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: 1}, reqs)
+	res, err := load.Run(ctx, load.Options{Addrs: s.gateways, TLS: s.tls, Connections: 1}, reqs)
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +66,12 @@ func (r *runner) sellOut(ctx context.Context, s *server) (*load.Spec, error) {
 func (r *runner) refusals(ctx context.Context, s *server, connections int, reqs *load.Requests) (*Round, error) {
 	round := &Round{Quiet: true}
 	r.quietBefore(ctx, round)
-	cpuBefore := cpu(s.pid())
-	out, err := r.run(ctx, load.Options{Addr: s.gateway, TLS: s.tls, Connections: connections, Rate: r.o.Rate, Duration: r.o.Duration}, reqs, false)
+	cpuBefore := s.cpu()
+	out, err := r.run(ctx, load.Options{Addrs: s.gateways, TLS: s.tls, Connections: connections, Rate: r.o.Rate, Duration: r.o.Duration}, reqs, false)
 	if err != nil {
 		return nil, err
 	}
-	round.CPU = (cpu(s.pid()) - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
+	round.CPU = (s.cpu() - cpuBefore) * 1e6 / float64(max(1, out.counts.Answered))
 	r.quietAfter(round)
 	round.fill(out, 0, time.Time{})
 	round.Seconds, round.Rate = (out.last - out.first).Seconds(), out.rate
@@ -81,7 +81,7 @@ func (r *runner) refusals(ctx context.Context, s *server, connections int, reqs 
 	if err := r.judge(ctx, s, round, out.history); err != nil {
 		return nil, err
 	}
-	if r.o.Rate > 0 || s.child == nil {
+	if r.o.Rate > 0 || !s.ours() {
 		return round, nil
 	}
 	return round, r.ceilingOf(ctx, connections, reqs, round)

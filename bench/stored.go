@@ -18,7 +18,7 @@ type sample struct {
 // watch polls how many orders the server has stored: slowly while load runs, fast afterwards. A moment is taken when the
 // answer has come, so an order counts as stored a little too late, never too early.
 type watch struct {
-	ops     *opsClient
+	server  *server
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	samples []sample // written by the goroutine until it has ended
@@ -41,9 +41,9 @@ const (
 // goneWait is how long a server may be away before it is given up: a start takes less.
 var goneWait = 10 * time.Second
 
-func startWatch(ctx context.Context, ops *opsClient, offer order.OfferID) *watch {
+func startWatch(ctx context.Context, s *server, offer order.OfferID) *watch {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watch{ops: ops, cancel: cancel, offer: offer}
+	w := &watch{server: s, cancel: cancel, offer: offer}
 	w.running.Go(func() {
 		tick := time.NewTicker(pollUnderLoad)
 		defer tick.Stop()
@@ -61,7 +61,7 @@ func startWatch(ctx context.Context, ops *opsClient, offer order.OfferID) *watch
 
 // count is how many orders were stored since the first server's start.
 func (w *watch) count(ctx context.Context) (int64, error) {
-	n, err := w.ops.stored(ctx)
+	n, err := w.server.stored(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -80,7 +80,7 @@ func (w *watch) look(ctx context.Context) {
 	if w.offer == 0 {
 		return
 	}
-	if n, err := w.ops.remaining(ctx, w.offer); err == nil {
+	if n, err := w.server.ops.remaining(ctx, w.offer); err == nil {
 		w.remaining = append(w.remaining, sample{time.Now(), n})
 	}
 }

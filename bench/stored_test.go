@@ -11,6 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// target is somebody's server whose ops listener is there.
+func target(url string) *server { return &server{ops: newOpsClient(url, "", nil)} }
+
 // counting is a watch of a server that says these counts, one a look, the last one for ever.
 func counting(t *testing.T, counts ...int) *watch {
 	t.Helper()
@@ -21,7 +24,7 @@ func counting(t *testing.T, counts ...int) *watch {
 		}
 	}))
 	t.Cleanup(server.Close)
-	return &watch{ops: newOpsClient(server.URL, "", nil), cancel: func() {}}
+	return &watch{server: target(server.URL), cancel: func() {}}
 }
 
 // A server that is started anew counts from 0; a watch goes on.
@@ -49,7 +52,7 @@ func TestServerIsGone(t *testing.T) {
 	defer func(d time.Duration) { goneWait = d }(goneWait)
 	goneWait = 20 * time.Millisecond
 	w := counting(t, 7)
-	w.ops.base = "http://127.0.0.1:1"
+	w.server.ops.base = "http://127.0.0.1:1"
 	if _, err := w.settle(t.Context(), 10, true); err == nil || !strings.Contains(err.Error(), "gone") {
 		t.Error(err)
 	}

@@ -14,20 +14,12 @@ func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "bench %s, %s, commit %s\n%s\n%s\n%s; generator %s on the same machine\n\n", r.Scenario,
 		r.Date.Format(time.RFC3339), r.Commit, r.Machine, r.Command, r.Durability, r.Generator)
-	times := ""
-	if r.Scenario == Compare {
-		times = "times naive"
+	if r.Scenario == Rest {
+		r.restText(b)
+	} else {
+		r.medians(b)
 	}
-	fmt.Fprintf(b, "%-40s %12s %12s %8s %s\n", "medians of "+r.unit(), "per second", "ceiling", "share", times)
-	for i := range r.Cases {
-		c := &r.Cases[i]
-		fmt.Fprintf(b, "%-40s %12.0f %12s %8s", c.Name, c.Rate, orDash("%.0f", c.Ceiling), orDash("%.3f", c.Share))
-		if times != "" {
-			fmt.Fprintf(b, " %11s", orDash("%.2f", c.Times))
-		}
-		b.WriteByte('\n')
-	}
-	if r.Scenario == Compare {
+	if r.Scenario == Compare || r.Scenario == Drain {
 		r.processes(b)
 	}
 	for i := range r.Cases {
@@ -41,10 +33,32 @@ func (r *Report) Text(w io.Writer) error {
 	return err
 }
 
+// medians writes a line for each case.
+func (r *Report) medians(b *strings.Builder) {
+	times, ceiling := "", "ceiling"
+	switch r.Scenario {
+	case Compare:
+		times = "times naive"
+	case Drain:
+		ceiling = "bare inserts"
+	}
+	fmt.Fprintf(b, "%-40s %12s %12s %8s %s\n", "medians of "+r.unit(), "per second", ceiling, "share", times)
+	for i := range r.Cases {
+		c := &r.Cases[i]
+		fmt.Fprintf(b, "%-40s %12.0f %12s %8s", c.Name, c.Rate, orDash("%.0f", c.Ceiling), orDash("%.3f", c.Share))
+		if times != "" {
+			fmt.Fprintf(b, " %11s", orDash("%.2f", c.Times))
+		}
+		b.WriteByte('\n')
+	}
+}
+
 // unit is what a rate of the scenario counts.
 func (r *Report) unit() string {
 	switch r.Scenario {
-	case Flash, Batch, Normal, Mixed, Browse, Compare:
+	case Rest:
+		return "percent of a core"
+	case Flash, Batch, Normal, Mixed, Browse, Compare, Delay, Drain, Day:
 		return "stored orders"
 	case SoldOut:
 		return "refusals"
@@ -60,20 +74,19 @@ func orDash(format string, v float64) string {
 }
 
 func (round *Round) text(b *strings.Builder, unit string) {
-	fmt.Fprintf(b, "  %-16s %.0f/s in %.2f s (%d stored)\n", unit, round.Rate, round.Seconds, round.Stored)
+	if round.Idle == nil {
+		fmt.Fprintf(b, "  %-16s %.0f/s in %.2f s (%d stored)\n", unit, round.Rate, round.Seconds, round.Stored)
+	}
 	fmt.Fprintf(b, "  %-16s %d sent, %d with an order, %d unknown%s; %.0f answers/s\n", "requests",
 		round.Sent.Sent, round.Sent.Accepted, round.Sent.Unknown, reasons(round.Sent.Refused), round.Answers)
 	fmt.Fprintf(b, "  %-16s %s\n", "to the answer", round.Answer)
 	if round.Record != nil {
 		fmt.Fprintf(b, "  %-16s %s, sent beside the others and stored with them\n", "to the record", *round.Record)
 	}
-	if round.Ceiling > 0 {
-		share := ""
-		if round.Share > 0 {
-			share = fmt.Sprintf(", share %.3f", round.Share)
-		}
-		fmt.Fprintf(b, "  %-16s %.0f/s%s; %s\n", "ceiling", round.Ceiling, share, *round.CeilingTime)
+	if round.Recorded != nil {
+		fmt.Fprintf(b, "  %-16s %s, from accepted to stored, looked at every millisecond\n", "recorded", *round.Recorded)
 	}
+	round.compared(b)
 	if o := round.Ordinary; o != nil {
 		fmt.Fprintf(b, "  %-16s %d sent, %d with an order, %d unknown%s\n", "ordinary orders", o.Sent.Sent, o.Sent.Accepted, o.Sent.Unknown,
 			reasons(o.Sent.Refused))
@@ -86,6 +99,9 @@ func (round *Round) text(b *strings.Builder, unit string) {
 	if round.CPU > 0 {
 		fmt.Fprintf(b, "  %-16s server %.1f us per request, bare server %s, generator %s\n", "CPU",
 			round.CPU, orDash("%.1f", round.CeilingCPU), orDash("%.1f", round.GeneratorCPU))
+	}
+	if round.Day != nil {
+		round.Day.text(b, round.Stored)
 	}
 	if len(round.Processes) > 2 {
 		fmt.Fprintf(b, "  %-16s", "CPU per order")
@@ -122,6 +138,21 @@ func (round *Round) text(b *strings.Builder, unit string) {
 		fmt.Fprintf(b, "  %s\n", strings.ReplaceAll(strings.TrimSpace(auditText(round)), "\n", "\n  "))
 	} else {
 		fmt.Fprintf(b, "  %-16s %s\n", "audit", round.Verdict)
+	}
+}
+
+// compared writes what the round is compared with: bare inserts, or the bare server.
+func (round *Round) compared(b *strings.Builder) {
+	if d := round.Drained; d != nil {
+		fmt.Fprintf(b, "  %-16s %d orders queued at %.0f/s; first commit %.2f s after the start of the persisters; flushes of %.0f orders\n",
+			"backlog", d.Queued, d.Queueing, d.FirstAfter, d.Flush)
+		fmt.Fprintf(b, "  %-16s %.0f rows/s of %d, share %.3f; %s; %.1f us of CPU a row\n", "bare inserts", d.Bare, d.BareRows, round.Share, d.Loop, d.BareCPU)
+	} else if round.Ceiling > 0 {
+		share := ""
+		if round.Share > 0 {
+			share = fmt.Sprintf(", share %.3f", round.Share)
+		}
+		fmt.Fprintf(b, "  %-16s %.0f/s%s; %s\n", "ceiling", round.Ceiling, share, *round.CeilingTime)
 	}
 }
 

@@ -41,7 +41,7 @@ func (r *runner) wrk(ctx context.Context, lo *load.Options, reqs *load.Requests,
 		duration = wrkDuration
 	}
 	args := []string{fmt.Sprintf("-t%d", wrkThreads), fmt.Sprintf("-c%d", lo.Connections),
-		fmt.Sprintf("-d%ds", int(duration.Seconds())), "--timeout", "20s", "--latency", "-s", script, scheme(lo.TLS) + lo.Addr, "--", data}
+		fmt.Sprintf("-d%ds", int(duration.Seconds())), "--timeout", "20s", "--latency", "-s", script, scheme(lo.TLS) + lo.Addrs[0], "--", data}
 	if repeats {
 		args = append(args, "wrap")
 	}

@@ -10,6 +10,7 @@ import (
 // conn is one connection and the goroutine that uses it; nc and waiting are shared with the watchdog.
 type conn struct {
 	r          *runner
+	addr       string
 	nc         atomic.Pointer[net.Conn]
 	waiting    atomic.Int64 // nanoseconds after the start at which the request in flight was sent; 0: none is
 	buf        []byte
@@ -129,7 +130,7 @@ func (c *conn) reconnect() bool {
 	c.broken++
 	_ = (*c.nc.Load()).Close()
 	for begun := time.Now(); !c.r.stop.Load() && time.Since(begun) < c.r.o.Timeout; time.Sleep(20 * time.Millisecond) {
-		if nc, err := c.r.redial(); err == nil {
+		if nc, err := c.r.redial(c.addr); err == nil {
 			c.nc.Store(&nc)
 			return true
 		}

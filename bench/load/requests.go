@@ -20,6 +20,7 @@ import (
 type Spec struct {
 	Count    int
 	Users    int           // distinct users, used in turn; 0: as many as requests
+	Random   bool          // users at random instead of in turn
 	Offer    order.OfferID // what is bought
 	Quantity int           // units of one order; 0 means 1
 	Keyless  bool
@@ -56,8 +57,8 @@ const (
 	tokenHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9" // {"alg":"HS256","typ":"JWT"}
 )
 
-// Build builds the requests, on all cores.
-func Build(s Spec) (*Requests, error) {
+// Describe gives the requests without their bytes, for who sends them by other means: Bytes and Write are not to be called.
+func Describe(s Spec) (*Requests, error) {
 	if s.Count <= 0 || len(s.Secret) == 0 || s.Offer == 0 && len(s.Shops) == 0 {
 		return nil, errors.New("requests need a count, a secret and an offer")
 	}
@@ -71,7 +72,15 @@ func Build(s Spec) (*Requests, error) {
 		s.Users = s.Count
 	}
 	s.Quantity = max(s.Quantity, 1)
-	r := &Requests{spec: s}
+	return &Requests{spec: s}, nil
+}
+
+// Build builds the requests, on all cores.
+func Build(s Spec) (*Requests, error) {
+	r, err := Describe(s)
+	if err != nil {
+		return nil, err
+	}
 	sends := r.Sends()
 	if len(s.Shops) > 0 {
 		r.sends = make([][]byte, sends)
@@ -120,7 +129,11 @@ func (r *Requests) Bytes(i int) []byte {
 // User is the buyer of order i.
 func (r *Requests) User(i int) order.UserID {
 	const from = 1e17
-	return order.UserID(from + order.SplitMix64(order.SplitMix64(r.spec.Seed)+uint64(i%r.spec.Users))%(9*from))
+	at := uint64(i)
+	if r.spec.Random {
+		at = order.SplitMix64(order.SplitMix64(r.spec.Seed+3) + at)
+	}
+	return order.UserID(from + order.SplitMix64(order.SplitMix64(r.spec.Seed)+at%uint64(r.spec.Users))%(9*from))
 }
 
 // Key is the idempotency key of order i; empty if the orders have none.
@@ -133,7 +146,7 @@ func (r *Requests) Key(i int) string {
 
 // Units is what order i asks for.
 func (r *Requests) Units(i int) int {
-	if r.sends != nil {
+	if len(r.spec.Shops) > 0 {
 		return r.spec.Quantity * len(r.Cart(i))
 	}
 	return r.spec.Quantity

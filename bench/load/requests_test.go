@@ -164,3 +164,20 @@ func TestBatchHasTheOrdersOfSingleSends(t *testing.T) {
 		}
 	}
 }
+
+// Users at random come more than once or not at all, and are always among so many.
+func TestUsersAtRandom(t *testing.T) {
+	s := spec
+	s.Count, s.Users, s.Random = 1000, 500, true
+	r, err := Describe(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[order.UserID]int{}
+	for i := range r.Len() {
+		seen[r.User(i)]++
+	}
+	if n := len(seen); n < 400 || n > 480 { // 432 are expected
+		t.Errorf("%d users of 500 come 1000 times", n)
+	}
+}

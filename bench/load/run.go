@@ -13,7 +13,7 @@ import (
 
 // Options say how requests are sent.
 type Options struct {
-	Addr        string
+	Addrs       []string    // of the gateways; connections are dealt out to them in turn
 	TLS         *tls.Config // nil: in plain
 	Connections int
 	// Rate is the orders per second of an open loop: each send is meant for its moment, whatever happened to those before
@@ -34,8 +34,8 @@ type Options struct {
 // Run sends requests and waits for their answers. When ctx ends it stops sending. It gives an error only if no
 // connection could be made; everything later is a result.
 func Run(ctx context.Context, o Options, reqs *Requests) (*Results, error) {
-	if o.Connections <= 0 {
-		return nil, errors.New("load needs at least one connection")
+	if o.Connections <= 0 || len(o.Addrs) == 0 {
+		return nil, errors.New("load needs at least one connection, and an address")
 	}
 	if o.Sends == 0 {
 		o.Sends = reqs.Sends()
@@ -71,14 +71,14 @@ type runner struct {
 }
 
 func (r *runner) connect(ctx context.Context) error {
-	for range r.o.Connections {
-		c := &conn{r: r, buf: make([]byte, 16<<10)}
-		nc, err := r.dial(ctx)
+	for i := range r.o.Connections {
+		c := &conn{r: r, addr: r.o.Addrs[i%len(r.o.Addrs)], buf: make([]byte, 16<<10)}
+		nc, err := r.dial(ctx, c.addr)
 		if err != nil {
 			for _, c := range r.conns {
 				_ = (*c.nc.Load()).Close()
 			}
-			return fmt.Errorf("connect to %s: %w", r.o.Addr, err)
+			return fmt.Errorf("connect to %s: %w", c.addr, err)
 		}
 		c.nc.Store(&nc)
 		r.conns = append(r.conns, c)
@@ -86,18 +86,18 @@ func (r *runner) connect(ctx context.Context) error {
 	return nil
 }
 
-func (r *runner) dial(ctx context.Context) (net.Conn, error) {
+func (r *runner) dial(ctx context.Context, addr string) (net.Conn, error) {
 	var d net.Dialer
 	if r.o.TLS == nil {
-		return d.DialContext(ctx, "tcp", r.o.Addr)
+		return d.DialContext(ctx, "tcp", addr)
 	}
-	return (&tls.Dialer{NetDialer: &d, Config: r.o.TLS}).DialContext(ctx, "tcp", r.o.Addr)
+	return (&tls.Dialer{NetDialer: &d, Config: r.o.TLS}).DialContext(ctx, "tcp", addr)
 }
 
-func (r *runner) redial() (net.Conn, error) {
+func (r *runner) redial(addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return r.dial(ctx)
+	return r.dial(ctx, addr)
 }
 
 // watchdog stops the run when its time is up and closes connections that wait too long for an answer.

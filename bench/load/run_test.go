@@ -80,7 +80,7 @@ func TestEveryRequestOnce(t *testing.T) {
 	s := spec
 	s.Count = 2000
 	reqs := build(t, s)
-	res := run(t, Options{Addr: listen(t, l.serve), Connections: 16}, reqs)
+	res := run(t, Options{Addrs: []string{listen(t, l.serve)}, Connections: 16}, reqs)
 	c := res.Count()
 	if c.Sent != 2000 || c.Answered != 2000 || c.Accepted != 1800 || c.Refused["sold_out"] != 200 || c.Unknown != 0 {
 		t.Errorf("%+v", c)
@@ -97,12 +97,23 @@ func TestEveryRequestOnce(t *testing.T) {
 	}
 }
 
+// TestAddrsInTurn deals connections out to all addresses, so that each gets its part of the sends.
+func TestAddrsInTurn(t *testing.T) {
+	var a, b ledger
+	s := spec
+	s.Count = 200
+	run(t, Options{Addrs: []string{listen(t, a.serve), listen(t, b.serve)}, Connections: 2, Rate: 400}, build(t, s))
+	if len(a.keys) == 0 || len(b.keys) == 0 || len(a.keys)+len(b.keys) != 200 {
+		t.Errorf("%d and %d of 200 requests", len(a.keys), len(b.keys))
+	}
+}
+
 func TestPickRepeatsRequests(t *testing.T) {
 	var l ledger
 	s := spec
 	s.Count = 10
 	reqs := build(t, s)
-	run(t, Options{Addr: listen(t, l.serve), Connections: 4, Sends: 50, Pick: func(i int) int { return i / 5 }}, reqs)
+	run(t, Options{Addrs: []string{listen(t, l.serve)}, Connections: 4, Sends: 50, Pick: func(i int) int { return i / 5 }}, reqs)
 	for i := range 10 {
 		if n := len(l.keys[reqs.Key(i)]); n != 5 {
 			t.Errorf("key %d came %d times", i, n)
@@ -120,7 +131,7 @@ func TestOpenLoopCountsFromTheIntendedMoment(t *testing.T) {
 		once.Do(func() { time.Sleep(stop) })
 		l.serve(ctx)
 	})
-	res := run(t, Options{Addr: addr, Connections: 1, Rate: 200}, build(t, spec))
+	res := run(t, Options{Addrs: []string{addr}, Connections: 1, Rate: 200}, build(t, spec))
 	late := 0
 	for i := range res.List {
 		x := &res.List[i]
@@ -147,7 +158,7 @@ func TestBrokenConnectionIsUnknownAndReplaced(t *testing.T) {
 		}
 		ctx.SetBodyString(`{"id":"1"}`)
 	})
-	res := run(t, Options{Addr: addr, Connections: 4}, build(t, spec))
+	res := run(t, Options{Addrs: []string{addr}, Connections: 4}, build(t, spec))
 	c := res.Count()
 	if c.Sent != 300 || c.Unknown != 6 || res.Broken != 6 || c.Accepted != 294 {
 		t.Errorf("%+v, %d connections broke", c, res.Broken)
@@ -159,7 +170,7 @@ func TestTimeoutIsUnknown(t *testing.T) {
 	addr := listen(t, func(ctx *fasthttp.RequestCtx) { <-release })
 	s := spec
 	s.Count = 1
-	res := run(t, Options{Addr: addr, Connections: 1, Timeout: 100 * time.Millisecond}, build(t, s))
+	res := run(t, Options{Addrs: []string{addr}, Connections: 1, Timeout: 100 * time.Millisecond}, build(t, s))
 	close(release)
 	if c := res.Count(); c.Sent != 1 || c.Unknown != 1 || c.Answered != 0 {
 		t.Errorf("%+v", c)
@@ -172,7 +183,7 @@ func TestStops(t *testing.T) {
 	reqs := build(t, spec)
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	res, err := Run(ctx, Options{Addr: addr, Connections: 2, Rate: 10}, reqs)
+	res, err := Run(ctx, Options{Addrs: []string{addr}, Connections: 2, Rate: 10}, reqs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +191,7 @@ func TestStops(t *testing.T) {
 		t.Errorf("%+v: requests that were not due when the run was stopped were sent", c)
 	}
 	begun := time.Now()
-	run(t, Options{Addr: addr, Connections: 2, Rate: 10, Duration: 200 * time.Millisecond}, reqs)
+	run(t, Options{Addrs: []string{addr}, Connections: 2, Rate: 10, Duration: 200 * time.Millisecond}, reqs)
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
@@ -201,7 +212,7 @@ func TestServerGoneForGood(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	res := run(t, Options{Addr: l.Addr().String(), Connections: 1, Timeout: 100 * time.Millisecond}, build(t, spec))
+	res := run(t, Options{Addrs: []string{l.Addr().String()}, Connections: 1, Timeout: 100 * time.Millisecond}, build(t, spec))
 	<-gone
 	if c := res.Count(); c.Sent != 1 || c.Unknown != 1 {
 		t.Errorf("%+v", c)
@@ -209,7 +220,7 @@ func TestServerGoneForGood(t *testing.T) {
 }
 
 func TestNoServer(t *testing.T) {
-	if _, err := Run(context.Background(), Options{Addr: "127.0.0.1:1", Connections: 1}, build(t, spec)); err == nil {
+	if _, err := Run(context.Background(), Options{Addrs: []string{"127.0.0.1:1"}, Connections: 1}, build(t, spec)); err == nil {
 		t.Error("no error")
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,6 +22,7 @@ type benchFlags struct {
 	format, listen string
 	ca             string
 	html, against  string
+	cluster        bool
 	answerBytes    int
 }
 
@@ -31,9 +33,9 @@ func newBench(s *settings) *cobra.Command {
 		Use:   "bench " + strings.Join(bench.Scenarios(), "|"),
 		Short: "Put load on a server, audit it, and report",
 		Long: "Put load on a server and report what it stored, how fast, and the audit's verdict. Without --target every round\n" +
-			"starts a server of its own, with the given -c and --set, and removes its data. Where these name MySQL shards or\n" +
-			"Redis, a round makes databases and a name of its own beside the configured ones. With --target, -c and --set\n" +
-			"name the configuration that the running server has. The exit code is 1 if an audit failed.",
+			"starts a server of its own, with the given -c and --set, and removes its data; with --cluster it is several processes.\n" +
+			"Where these name MySQL shards or Redis, a round makes databases and a name of its own beside the configured ones.\n" +
+			"With --target, -c and --set name the configuration that the running server has. The exit code is 1 if an audit failed.",
 		Args: takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch o.Scenario = args[0]; {
@@ -52,15 +54,20 @@ func newBench(s *settings) *cobra.Command {
 	flags.StringVar(&f.against, "against", "", "an earlier report of -o json, to be drawn beside this one in --html")
 	flags.StringVar(&o.Target, "target", "", "gateway of a running server: host:port, http://host:port or https://host:port")
 	flags.StringVar(&f.ca, "ca", "", "PEM file of the authority that the target's certificate is signed by (default: its own certificate, if gateway.tls names it, or those that the system trusts)")
-	flags.IntVar(&o.Orders, "orders", 0, "requests of a round (default 100000, or what --duration needs)")
+	flags.BoolVar(&f.cluster, "cluster", false, "a server of several processes: 2 gateways, 2 persisters, 1 lifecycle, on the servers of -c")
+	flags.IntVar(&o.Gateways, "gateways", 0, "gateways of such a server (default 2)")
+	flags.IntVar(&o.Persisters, "persisters", 0, "persisters of such a server (default 2)")
+	flags.IntVar(&o.Orders, "orders", 0, "requests of a round (default 100000, of drain 300000, of day 1000000, or what --duration needs)")
 	flags.DurationVar(&o.Duration, "duration", 0, "ends the sending (default: when --orders are sent)")
-	flags.Float64Var(&o.Rate, "rate", 0, "orders per second of an open loop; 0 finds the maximum (default of normal 2000, of browse 500)")
+	flags.Float64Var(&o.Rate, "rate", 0, "orders per second of an open loop; 0 finds the maximum (default of normal 2000, of latency 1000, of day 850, of browse 500)")
 	flags.Float64Var(&o.Cap, "cap", 0, "mixed: orders per second of the sale that the server lets through (default 3000)")
 	flags.Float64Var(&o.RateShare, "rate-share", 0, "flash, batch: one more round at this share of the stored rate")
 	flags.IntSliceVar(&o.Connections, "connections", nil, "connections; a case for each (default 256, of batch 8)")
 	flags.IntSliceVar(&o.NaiveConnections, "naive-connections", []int{8}, "compare: the naive server's connections to each shard; of several numbers the fastest counts")
 	flags.IntSliceVar(&o.Limits, "limit", nil, "per-user limits; a case for each (default 0, none)")
-	flags.IntVar(&o.Lines, "lines", 500, "batch, compare: orders of one request")
+	flags.IntVar(&o.Lines, "lines", 0, "batch, compare: orders of one request (default 500); drain: the same (default: one order, not through the batch endpoint)")
+	flags.IntVar(&o.Offers, "offers", 1, "drain: on sale side by side, each in a group of its own")
+	flags.DurationVar(&o.Unpaid, "unpaid", time.Minute, "day: after which orders that nobody pays expire")
 	flags.IntVar(&o.Users, "users", 0, "distinct users (default: as many as orders)")
 	flags.Int64Var(&o.Units, "units", 0, "units on sale (default: enough for every order)")
 	flags.IntVar(&o.Rounds, "rounds", 1, "rounds of every case")
@@ -84,6 +91,9 @@ func newBench(s *settings) *cobra.Command {
 func runBench(cmd *cobra.Command, s *settings, o *bench.Options, f *benchFlags) error {
 	if f.format != "text" && f.format != "json" {
 		return fmt.Errorf("-o must be text or json, not %q", f.format)
+	}
+	if f.cluster {
+		o.Gateways, o.Persisters = cmp.Or(o.Gateways, 2), cmp.Or(o.Persisters, 2)
 	}
 	if f.ca != "" && !strings.HasPrefix(o.Target, "https://") {
 		return errors.New("--ca is for a --target that begins with https://")

@@ -23,7 +23,7 @@ import (
 	"sluice/persist/store"
 )
 
-// benchDeployment is the MySQL shards and the Redis of a configuration, beside whose databases and names every round of a
+// benchDeployment is the MySQL shards, the Redis and the RocketMQ of a configuration, beside whose databases and names every round of a
 // bench gets its own: the configured ones are not touched.
 type benchDeployment struct {
 	config  *configs.Config
@@ -38,7 +38,7 @@ func (s *settings) deployment() (bench.Deployment, error) {
 		return nil, err
 	}
 	b := &benchDeployment{config: c, drivers: d}
-	if !b.onMySQL() && !b.onRedis() {
+	if !b.onMySQL() && !b.onRedis() && !b.onRocketMQ() {
 		return nil, nil
 	}
 	b.vault, err = openVault(c, d, os.Environ(), false)
@@ -48,10 +48,15 @@ func (s *settings) deployment() (bench.Deployment, error) {
 func (b *benchDeployment) onMySQL() bool { return b.config.Store.Dialect == store.MySQL }
 func (b *benchDeployment) onRedis() bool { return b.config.Stock.Driver == "redisstock" }
 
+func (b *benchDeployment) onRocketMQ() bool { return b.config.Queue.Driver == "rocketqueue" }
+
+// brokersWait bounds the question where the brokers are.
+const brokersWait = 5 * time.Second
+
 // placeWait bounds the making of a place. Nothing ends it earlier: what was made must be known.
 const placeWait = time.Minute
 
-// Place makes databases whose names begin like those of the configured shards, and a name in Redis.
+// Place makes databases whose names begin like those of the configured shards, and a name in Redis and in RocketMQ.
 func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), placeWait)
 	defer cancel()
@@ -79,11 +84,19 @@ func (b *benchDeployment) Place(ctx context.Context) (*bench.Place, error) {
 	if b.onRedis() {
 		p.Args = append(p.Args, "--set", "stock.redisstock.name="+name)
 	}
+	topics := b.drivers.rocketqueue.Name + "-" + tag
+	if b.onRocketMQ() {
+		p.Args = append(p.Args, "--set", "queue.rocketqueue.name="+topics)
+	}
 	if b.onMySQL() && b.onRedis() && !b.drivers.redisstock.Cluster {
 		p.Naive = &naive.Options{Shards: p.Audit.Shards, TLS: p.Audit.TLS, Name: name, Redis: b.redis(b.drivers.redisstock.Addrs[0])}
 	}
 	p.Remove = func(ctx context.Context) error {
-		return errors.Join(b.dropDatabases(ctx, made), b.forget(ctx, name))
+		err := errors.Join(b.dropDatabases(ctx, made), b.forget(ctx, name))
+		if b.onRocketMQ() {
+			err = errors.Join(err, b.drivers.removeQueue(ctx, b.config, topics))
+		}
+		return err
 	}
 	return p, nil
 }
@@ -178,19 +191,43 @@ func forgetAt(ctx context.Context, node *redis.Client, name string) error {
 	return keys.Err()
 }
 
-// Servers are the addresses of the databases and of Redis.
-func (b *benchDeployment) Servers() []string {
-	addrs := b.redisAddrs()
+// Servers are the databases, Redis, and RocketMQ's processes, which are all called java.
+func (b *benchDeployment) Servers() (list []bench.Server) {
+	if b.onRocketMQ() {
+		ctx, cancel := context.WithTimeout(context.Background(), brokersWait)
+		defer cancel()
+		for _, addr := range b.drivers.brokers(ctx, b.config) {
+			list = append(list, bench.Server{Name: "broker", Addr: addr})
+		}
+		for _, addr := range b.drivers.rocketqueue.NameServers {
+			list = append(list, bench.Server{Name: "name server", Addr: addr})
+		}
+	}
+	for _, addr := range b.redisAddrs() {
+		list = append(list, bench.Server{Addr: addr})
+	}
 	if !b.onMySQL() {
-		return addrs
+		return list
 	}
 	for _, place := range b.config.Store.Shards {
 		if dsn, err := mysql.ParseDSN(place); err == nil && dsn.Net == "tcp" {
-			addrs = append(addrs, dsn.Addr)
+			list = append(list, bench.Server{Addr: dsn.Addr})
 		}
 	}
-	slices.Sort(addrs)
-	return slices.Compact(addrs)
+	return list
+}
+
+// Shared names the first thing that several processes cannot share.
+func (b *benchDeployment) Shared() error {
+	switch {
+	case !b.onMySQL():
+		return errors.New("the shards are files")
+	case !b.onRedis():
+		return fmt.Errorf("stock.driver is %s", b.config.Stock.Driver)
+	case !b.onRocketMQ():
+		return errors.New("the queue is a file")
+	}
+	return nil
 }
 
 // durable are the settings of a MySQL server that say when a commit is on disk, and how much of it is in memory.
@@ -199,7 +236,7 @@ var durable = []string{"version", "innodb_flush_log_at_trx_commit", "sync_binlog
 
 // Durability asks the first shard's server and the first Redis.
 func (b *benchDeployment) Durability(ctx context.Context) string {
-	said := []string{"queue: a SQLite file, WAL, synchronous=FULL"}
+	said := []string{"queue: " + b.drivers.queueDurability(ctx, b.config)}
 	if b.onMySQL() {
 		said = append(said, fmt.Sprintf("%d MySQL shards: %s", len(b.config.Store.Shards), b.askMySQL(ctx)))
 	}

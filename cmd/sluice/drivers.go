@@ -302,6 +302,27 @@ func (d *drivers) checkQueue(ctx context.Context, c *configs.Config) (list []fin
 	return list
 }
 
+// brokers are the addresses of RocketMQ's brokers that answer.
+func (d *drivers) brokers(ctx context.Context, c *configs.Config) map[string]string {
+	brokers, _ := rocketqueue.Brokers(ctx, d.rocket(c)) // an error means that there is none to be seen
+	return brokers
+}
+
+// queueDurability says when what the queue has accepted is on disk.
+func (d *drivers) queueDurability(ctx context.Context, c *configs.Config) string {
+	if c.Queue.Driver == "rocketqueue" {
+		return "RocketMQ, " + rocketqueue.Durability(ctx, d.rocket(c))
+	}
+	return "a SQLite file, WAL, synchronous=FULL"
+}
+
+// removeQueue removes the queue of a name from RocketMQ, when nobody uses it any more.
+func (d *drivers) removeQueue(ctx context.Context, c *configs.Config, name string) error {
+	o := d.rocket(c)
+	o.Name = name
+	return rocketqueue.Remove(ctx, o)
+}
+
 // openLeader gives the locks that save double work: kept where the fast stock of several processes is.
 func (d *drivers) openLeader(c *configs.Config, v *vault) leader.Leader {
 	if c.Stock.Driver == "memstock" {

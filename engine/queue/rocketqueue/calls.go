@@ -25,6 +25,9 @@ const (
 	askRoute       = 105
 	askCluster     = 106
 	askCreateGroup = 200
+	askDropGroup   = 207
+	askDropTopic   = 215
+	askForgetTopic = 216
 	askTopic       = 351
 	askGroup       = 352
 	answerOK       = 0

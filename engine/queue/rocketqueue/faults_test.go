@@ -132,17 +132,12 @@ func testBrokerKilled(t *testing.T, r *rocketmqtest.RocketMQ, o Options) {
 			book(got)
 		}
 	}
-	for round := range 2 {
-		goal := (round + 1) * 100
-		until("at first", func() bool {
-			return !slices.ContainsFunc(parts, func(p order.Partition) bool { return next[p] < goal })
-		})
-		r.Broker.Kill()
-		r.Broker.Start()
-		since, here := time.Now(), next[parts[0]]
-		until("when it is back", func() bool { return next[parts[0]] > here+5 })
-		t.Logf("deliveries go on %v after the broker", time.Since(since))
-	}
+	until("at first", func() bool { return !slices.ContainsFunc(parts, func(p order.Partition) bool { return next[p] < 100 }) })
+	r.Broker.Kill()
+	r.Broker.Start()
+	since, here := time.Now(), next[parts[0]]
+	until("when it is back", func() bool { return next[parts[0]] > here+5 })
+	t.Logf("deliveries go on %v after the broker", time.Since(since))
 	published := stop()
 	until("the rest", func() bool {
 		for i, p := range parts {
