@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
+
+	"sluice/configs"
 )
 
 // SecretsState is what /ops/stats shows of secrets and certificates. It says that they have changed, never to what: it has
@@ -129,4 +132,22 @@ func (v *vault) status() SecretsState {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.state
+}
+
+// trust hands secrets that have changed to the listeners. Stores and stock ask for them with each new connection.
+func (s *Server) trust(secrets *configs.Secrets) {
+	s.ops.Trust(secrets.OpsTokens)
+	if s.gateway != nil {
+		o := s.config.GatewayOptions(secrets)
+		s.gateway.Trust(o.JWTSecrets, o.ServiceTokens)
+	}
+}
+
+// watchSecrets looks at the files of secrets and certificates from now on: those who have to know of changes are there.
+func (s *Server) watchSecrets(context.Context) error {
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.vault.run(ctx) })
+	s.unwatchSecrets = func() { stop(); running.Wait() }
+	return nil
 }

@@ -185,24 +185,6 @@ func (s *Server) openSecrets(context.Context) (err error) {
 	return nil
 }
 
-// trust hands secrets that have changed to the listeners. Stores and stock ask for them with each new connection.
-func (s *Server) trust(secrets *configs.Secrets) {
-	s.ops.Trust(secrets.OpsTokens)
-	if s.gateway != nil {
-		o := s.config.GatewayOptions(secrets)
-		s.gateway.Trust(o.JWTSecrets, o.ServiceTokens)
-	}
-}
-
-// watchSecrets looks at the files of secrets and certificates from now on: those who have to know of changes are there.
-func (s *Server) watchSecrets(context.Context) error {
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { s.vault.run(ctx) })
-	s.unwatchSecrets = func() { stop(); running.Wait() }
-	return nil
-}
-
 func (s *Server) openTraces(ctx context.Context) (err error) {
 	s.tracer, err = tracing.Open(ctx, s.config.Trace, version, s.log)
 	s.config.Engine.Tracer = s.tracer
