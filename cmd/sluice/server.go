@@ -224,16 +224,6 @@ func (s *Server) openLease(ctx context.Context) (err error) {
 	return err
 }
 
-// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
-func (s *Server) keepQueue(ctx context.Context) error {
-	identity := s.queue.Identity()
-	adopted, err := s.store.KeepQueue(ctx, identity)
-	if adopted {
-		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
-	}
-	return err
-}
-
 func (s *Server) openEngine(ctx context.Context) error {
 	o := s.config.Engine
 	o.Leader = s.leader
