@@ -194,26 +194,6 @@ func (s *Server) openQueue(ctx context.Context) (err error) {
 	return s.lookAtQueue(ctx)
 }
 
-// lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be
-// known of a file its opening says.
-func (s *Server) lookAtQueue(ctx context.Context) error {
-	if s.config.Queue.Driver == "sqlitequeue" {
-		return nil
-	}
-	var errs []error
-	for _, f := range s.drivers.checkQueue(ctx, s.config) {
-		switch f.Level {
-		case store.Wrong:
-			errs = append(errs, errors.New(f.Text))
-		case store.Warning:
-			s.log.Warn("a promise is weaker than it could be", "queue", f.Text)
-		default:
-			s.log.Info("queue", "found", f.Text)
-		}
-	}
-	return errors.Join(errs...)
-}
-
 func (s *Server) openStock(ctx context.Context) (err error) {
 	s.stock, s.config.Engine.Exclusive, err = s.drivers.openStock(ctx, s.config, s.vault)
 	if err != nil {

@@ -307,9 +307,9 @@ func (f *fleet) mingle() {
 	var wg sync.WaitGroup
 	patience, cancel := context.WithCancel(context.Background())
 	wg.Go(func() {
-		f.each(f.at(), func(v *visit) {
+		f.each([]*shop{f.at()}, func(v *visit) {
 			for !over.Load() || v.wish != nil && patience.Err() == nil {
-				v.shop = f.at()
+				v.shops = []*shop{f.at()}
 				v.step()
 				time.Sleep(pace)
 			}
@@ -321,6 +321,9 @@ func (f *fleet) mingle() {
 	f.stop = sync.OnceFunc(func() {
 		over.Store(true)
 		defer time.AfterFunc(time.Minute, cancel).Stop()
+		if f.t.Failed() {
+			cancel()
+		}
 		wg.Wait()
 	})
 	f.t.Cleanup(f.stop)
