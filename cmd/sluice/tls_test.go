@@ -33,7 +33,7 @@ func newTLSServers(t *testing.T) *tlsServers {
 	t.Helper()
 	a := certtest.New(t)
 	s := &tlsServers{t: t, authority: a, redisTLS: processtest.FreeAddr(t), redisPair: a.Sign("redis", certtest.Leaf{}),
-		mariaPair: a.Sign("mariadb", certtest.Leaf{}), ours: a.Sign("sluice", certtest.Leaf{Client: true})}
+		mariaPair: a.Sign("mariadb", certtest.Leaf{}), ours: a.Sign("sluice", certtest.Leaf{})}
 	_, port, _ := strings.Cut(s.redisTLS, ":")
 	s.redis = redistest.Start(t, "tls-port "+port, "tls-cert-file "+s.redisPair.CertificateFile, "tls-key-file "+s.redisPair.KeyFile,
 		"tls-ca-cert-file "+a.File, "tls-auth-clients no")
@@ -72,7 +72,7 @@ func (s *tlsServers) rotate() {
 	s.sql("SET PASSWORD FOR 'sluice'@'127.0.0.1' = PASSWORD('" + password + "')")
 	s.maria.Password = password
 	s.authority.Renew()
-	s.ours = s.authority.Sign("sluice", certtest.Leaf{Client: true})
+	s.ours = s.authority.Sign("sluice", certtest.Leaf{})
 	s.give(redisTLS, certtest.Leaf{})
 	s.give(storeTLS, certtest.Leaf{})
 	s.write()
@@ -208,7 +208,7 @@ func (s *tlsServers) wrongSettings(set []string) {
 	refuses(s.t, "if it wants TLS, set stock.redisstock.tls.enabled to true", but("stock.redisstock.tls.enabled=false", "stock.redisstock.tls.ca_file=")...)
 	s.redis.Do("CONFIG", "SET", "tls-auth-clients", "yes")
 	refuses(s.t, "it may want a certificate of ours, signed by an authority that it trusts and valid now: set stock.redisstock.tls.certificate_file", set...)
-	stranger := certtest.New(s.t).Sign("sluice", certtest.Leaf{Client: true})
+	stranger := certtest.New(s.t).Sign("sluice", certtest.Leaf{})
 	refuses(s.t, "it may want a certificate of ours, signed by an authority that it trusts and valid now: set stock.redisstock.tls.certificate_file",
 		but("stock.redisstock.tls.certificate_file="+stranger.CertificateFile, "stock.redisstock.tls.key_file="+stranger.KeyFile)...)
 	refuses(s.t, "does it take our certificate (store.tls.certificate_file)?",

@@ -88,8 +88,8 @@ func TestVerification(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	mine := ours.Sign("mine", certtest.Leaf{Client: true})
-	foreign := other.Sign("foreign", certtest.Leaf{Client: true})
+	mine := ours.Sign("mine", certtest.Leaf{})
+	foreign := other.Sign("foreign", certtest.Leaf{})
 	full := tlsfile.Client{Enabled: true, CAFile: ours.File}
 	with := func(change func(*tlsfile.Client)) *tlsfile.Client { o := full; change(&o); return &o }
 	byCA := with(func(o *tlsfile.Client) { o.Verify = tlsfile.VerifyCA })
