@@ -72,15 +72,12 @@ func (c *cluster) doomed(all []logged, from int) (orders []order.ID) {
 	for _, b := range all[:from] {
 		kept[b.batch.Batch] = true
 	}
-	claimed, rest := c.claimed(), 0
+	claimed, since := c.claimed(), time.Now()
 	c.await("persisters to have stored what they hold", func() bool {
-		time.Sleep(time.Second)
-		now := c.claimed()
-		rest++
-		if len(now) != len(claimed) {
-			claimed, rest = now, 0
+		if now := c.claimed(); len(now) > len(claimed) {
+			claimed, since = now, time.Now()
 		}
-		return rest == 3
+		return time.Since(since) > 3*time.Second
 	})
 	maps.Copy(kept, claimed)
 	maps.Copy(kept, c.outboxes())
