@@ -171,20 +171,6 @@ func (s *Server) openDataDir(context.Context) (err error) {
 	return err
 }
 
-func (s *Server) openSecrets(context.Context) (err error) {
-	if s.vault, err = openVault(s.config, s.drivers, s.environ, true); err != nil {
-		return err
-	}
-	s.vault.log, s.vault.trust, s.secrets = s.log, s.trust, s.vault.now()
-	if from := s.secrets.Sources(); len(from) > 0 {
-		s.log.Info("secrets", "from", from)
-	}
-	for _, text := range s.vault.warnings(s.drivers) {
-		s.log.Warn("secrets", "warning", text)
-	}
-	return nil
-}
-
 func (s *Server) openTraces(ctx context.Context) (err error) {
 	s.tracer, err = tracing.Open(ctx, s.config.Trace, version, s.log)
 	s.config.Engine.Tracer = s.tracer
@@ -235,16 +221,6 @@ func (s *Server) openPublisher(context.Context) error {
 
 func (s *Server) openLease(ctx context.Context) (err error) {
 	s.lease, err = openLease(ctx, s.store, s.ids, s.log)
-	return err
-}
-
-// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
-func (s *Server) keepQueue(ctx context.Context) error {
-	identity := s.queue.Identity()
-	adopted, err := s.store.KeepQueue(ctx, identity)
-	if adopted {
-		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
-	}
 	return err
 }
 

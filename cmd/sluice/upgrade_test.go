@@ -321,6 +321,9 @@ func (f *fleet) mingle() {
 	f.stop = sync.OnceFunc(func() {
 		over.Store(true)
 		defer time.AfterFunc(time.Minute, cancel).Stop()
+		if f.t.Failed() {
+			cancel()
+		}
 		wg.Wait()
 	})
 	f.t.Cleanup(f.stop)
