@@ -226,7 +226,7 @@ func TestSecondClaim(t *testing.T) {
 // TestLost: exactly the orders that are given as lost are missing.
 func TestLost(t *testing.T) {
 	w := newWorld(t)
-	const missing = 4
+	const missing, another = 4, 5
 	w.history = append(w.history, Entry{User: w.alice[0], Key: "lost", Order: missing, Units: 1, Code: 202, Sent: 10, Answered: 20})
 	for _, c := range []struct {
 		lost  []order.ID
@@ -234,6 +234,7 @@ func TestLost(t *testing.T) {
 	}{
 		{nil, []string{RuleAnswered}},
 		{[]order.ID{missing}, nil},
+		{[]order.ID{another}, []string{RuleAnswered}},
 		{[]order.ID{missing, w.live}, []string{RuleAnswered}},
 	} {
 		w.lost = c.lost

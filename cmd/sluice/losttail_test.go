@@ -20,6 +20,7 @@ func (c *cluster) sufferLoss(name string) {
 	c.t.Helper()
 	before := len(c.lost)
 	broken, over := c.struck(c.loseEnd)
+	c.awaitReady()
 	c.awaitUnits()
 	c.judge(c.shop, name)
 	c.tell(name, broken, over)

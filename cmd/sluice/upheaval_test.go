@@ -212,11 +212,12 @@ func (u *upheaval) offer(kind string, total, limit int) string {
 	return id
 }
 
-// suffer lets a crowd order while strike breaks something and mends it again, waits until every offer sells again, and
-// has all of it judged. strike returns when it was broken.
+// suffer lets a crowd order while strike breaks something and mends it again, waits until every offer sells again and every
+// process is ready, and has all of it judged. strike returns when it was broken.
 func (u *upheaval) suffer(name string, strike func() time.Time) {
 	u.t.Helper()
 	broken, over := u.struck(strike)
+	u.awaitReady()
 	u.judge(u.shop, name)
 	u.tell(name, broken, over)
 }
@@ -282,6 +283,17 @@ func (u *upheaval) awaitStored(since time.Time) {
 	u.await("orders of every offer to be stored", func() bool {
 		return !slices.ContainsFunc(u.goods, func(cart []string) bool { return u.lastStored(cart[0]) < since.UnixMicro() })
 	})
+}
+
+// awaitReady waits until every process says that it is ready.
+func (u *upheaval) awaitReady() {
+	u.t.Helper()
+	for _, p := range u.posts {
+		u.await("the "+p.role+" to be ready", func() bool {
+			a, err := p.try("GET", p.ops+"/readyz", "", "")
+			return err == nil && a.status == 200
+		})
+	}
 }
 
 // awaitOrders waits until n more orders are accepted.
