@@ -46,11 +46,10 @@ endif
 mutations: ## every planted bug: each must be noticed by its test, a quarter of an hour (make test plants a third of them)
 	mutations/run
 
-soak: ## crashes and faults at length: 500 random kills, then every fault of a deployment on real servers, and upgrades, ten times
+soak: ## crashes and faults at length: 500 random kills, then every fault of one process and of a cluster on real servers, and upgrades, ten times
 	SLUICE_SOAK=500 go test ./cmd/sluice -run '^TestCrash' -count=1 -timeout 6h -v
-	SLUICE_SOAK=10 go test ./cmd/sluice -run '^TestFaults' -count=1 -timeout 6h -v
 	servers=$$(mktemp -d) && trap "deploy/local/down $$servers" EXIT && deploy/local/up $$servers mariadb redis rocketmq && set -a && . $$servers/env && \
-		SLUICE_SOAK=10 go test ./cmd/sluice -run '^TestUpgrade$$' -count=1 -timeout 6h -v
+		SLUICE_SOAK=10 go test ./cmd/sluice -run '^Test(Faults|ClusterFaults|Upgrade)$$' -parallel 1 -count=1 -timeout 6h -v
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'

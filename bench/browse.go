@@ -57,8 +57,8 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	began := time.Now()
 	v.run(ctx, r.o.Rate)
 	took := time.Since(began)
-	accepted := v.accepted()
-	last, err := w.settle(ctx, base+accepted, true)
+	counts := v.counts()
+	last, err := w.settle(ctx, base+int64(counts.Accepted), counts.Unknown == 0)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (r *runner) visits(ctx context.Context, connections int) (*Round, error) {
 	if err := profile(round); err != nil {
 		return nil, err
 	}
-	round.Sent = v.counts()
+	round.Sent = counts
 	round.Stored, round.Seconds = last.stored-base, last.at.Sub(began).Seconds()
 	round.Rate = float64(round.Stored) / round.Seconds
 	requests := 0

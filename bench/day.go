@@ -86,9 +86,9 @@ func (r *runner) live(ctx context.Context, s *server, v *visitors, round *Round)
 	began := time.Now()
 	v.run(ctx, r.o.Rate)
 	took := time.Since(began)
-	accepted := v.accepted()
 	own = ownCPU() - own
-	last, err := w.settle(ctx, accepted, true)
+	counts := v.counts()
+	last, err := w.settle(ctx, int64(counts.Accepted), counts.Unknown == 0)
 	log.stop()
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (r *runner) live(ctx context.Context, s *server, v *visitors, round *Round)
 	w.note(round)
 	requests := 0
 	round.Steps, requests = v.report()
-	round.Sent = v.counts()
+	round.Sent = counts
 	round.Stored, round.Seconds = last.stored, last.at.Sub(began).Seconds()
 	round.Rate = float64(round.Stored) / round.Seconds
 	round.Answers, round.Answer = float64(requests)/took.Seconds(), latency(v.steps[stepPlace].times)
@@ -133,7 +133,7 @@ const expiryStands = time.Minute
 // expired waits until all orders that were not cancelled have expired: while units come back there is nothing to audit. A
 // round in which some do not is left to the audit.
 func (s *server) expired(ctx context.Context, v *visitors, o *Options, round *Round) error {
-	day := round.Day
+	day, orders := round.Day, max(v.accepted(), round.Stored)
 	for moved := time.Now(); ; {
 		cancelled, expired, err := s.ended(ctx)
 		if err != nil {
@@ -143,11 +143,11 @@ func (s *server) expired(ctx context.Context, v *visitors, o *Options, round *Ro
 			moved = time.Now()
 		}
 		day.Cancelled, day.Expired = cancelled, expired
-		if cancelled+expired >= v.accepted() {
+		if cancelled+expired >= orders {
 			return nil
 		}
 		if time.Since(moved) > o.Unpaid+expiryStands {
-			round.Notes = append(round.Notes, fmt.Sprintf("%d orders were cancelled and %d have expired, of %d", cancelled, expired, v.accepted()))
+			round.Notes = append(round.Notes, fmt.Sprintf("%d orders were cancelled and %d have expired, of %d", cancelled, expired, orders))
 			return nil
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {

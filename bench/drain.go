@@ -23,7 +23,7 @@ type Drained struct {
 	Loop       string  `json:"bare_inserts"`        // how the bare loop inserted
 	Bare       float64 `json:"bare_rows_per_s"`     // what it came to
 	BareRows   int     `json:"bare_rows"`           // orders that it inserted
-	BareCPU    float64 `json:"bare_cpu_us_per_row"` // of the database
+	BareCPU    float64 `json:"bare_cpu_us_per_row"` // of all servers
 }
 
 // drain stops the persisters, queues orders through the gateways, and starts them again.
@@ -106,6 +106,8 @@ func (r *runner) storeBacklog(ctx context.Context, s *server, out *outcome, roun
 	round.Seconds = last.at.Sub(first.at).Seconds()
 	if round.Seconds > 0 {
 		round.Rate = float64(last.stored-first.stored) / round.Seconds
+	} else {
+		round.Notes = append(round.Notes, "all was stored before the first look: too few orders for a rate")
 	}
 	round.Drained.FirstAfter = first.at.Sub(began).Seconds()
 	round.Drained.Flush, err = s.meanFlush(ctx)

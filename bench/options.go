@@ -179,7 +179,7 @@ func (o *Options) defaultsOfScenario() {
 	default:
 		return
 	}
-	if len(o.Connections) == 0 && o.Scenario != Mixed {
+	if len(o.Connections) == 0 && o.Scenario != Mixed && o.Scenario != Day { // a day has many who wait
 		o.Connections = []int{64}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -92,6 +93,14 @@ func (p *partition) publishing(err error) {
 	case err != nil && !errors.Is(err, context.Canceled) && p.unwell.CompareAndSwap(false, true):
 		p.e.log.Warn("publishing fails; it is tried again", "partition", p.number, "error", err)
 	}
+}
+
+// failure is how loud it is to be told that something was not published: it was, when publishing began to fail.
+func (p *partition) failure() slog.Level {
+	if p.unwell.Load() {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // keepConfirmed remembers batches that the queue has; takeConfirmed hands them to the next reserve, which deletes their

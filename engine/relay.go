@@ -30,7 +30,7 @@ func (p *partition) relay(ctx context.Context, s *session, now time.Time) {
 	defer cancel()
 	for page := range slices.Chunk(batches, relayPage) {
 		if err := p.publishOlder(ctx, s, page); err != nil {
-			p.e.log.Warn("relay did not publish", "partition", p.number, "batches", len(batches), "error", err)
+			p.e.log.Log(ctx, p.failure(), "relay did not publish", "partition", p.number, "batches", len(batches), "error", err)
 			p.suspect(s, err)
 			return
 		}
@@ -70,7 +70,7 @@ func (p *partition) heartbeat(ctx context.Context, s *session, part *store.Part)
 	ctx, cancel := context.WithTimeout(ctx, p.e.opts.Deadline)
 	defer cancel()
 	if err := p.publish(ctx, order.AppendBarrier(nil, p.number, s.epoch, now)); err != nil {
-		p.e.log.Warn("heartbeat not sent", "partition", p.number, "error", err)
+		p.e.log.Log(ctx, p.failure(), "heartbeat not sent", "partition", p.number, "error", err)
 		return
 	}
 	h.sent = append(h.sent, now)

@@ -25,6 +25,9 @@ type Options struct {
 	OpsTLS        *tls.Config // of the ops listener, if OpsURL is https
 	TLS           *tls.Config // of the MySQL servers; nil: in plain
 	History       []Entry     // what clients saw; nil: the rules about answers are not checked
+	// Lost are orders that are known to be lost, as after the queue's log has lost its end. They alone may be missing though
+	// they were answered, and must be.
+	Lost []order.ID
 	// Settle is how long to wait for a running server to come to rest before reading; 0: not at all.
 	Settle time.Duration
 }

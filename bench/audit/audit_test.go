@@ -223,6 +223,27 @@ func TestSecondClaim(t *testing.T) {
 	}
 }
 
+// TestLost: exactly the orders that are given as lost are missing.
+func TestLost(t *testing.T) {
+	w := newWorld(t)
+	const missing, another = 4, 5
+	w.history = append(w.history, Entry{User: w.alice[0], Key: "lost", Order: missing, Units: 1, Code: 202, Sent: 10, Answered: 20})
+	for _, c := range []struct {
+		lost  []order.ID
+		rules []string
+	}{
+		{nil, []string{RuleAnswered}},
+		{[]order.ID{missing}, nil},
+		{[]order.ID{another}, []string{RuleAnswered}},
+		{[]order.ID{missing, w.live}, []string{RuleAnswered}},
+	} {
+		w.lost = c.lost
+		if diff := cmp.Diff(c.rules, failed(w.audit())); diff != "" {
+			t.Errorf("lost %v: %s", c.lost, diff)
+		}
+	}
+}
+
 // TestMySQL audits the same world on a MySQL server, without a fault and with a few.
 func TestMySQL(t *testing.T) {
 	if os.Getenv("SLUICE_TEST_MYSQL") == "" {

@@ -9,13 +9,21 @@ import (
 )
 
 func checkAnswered(c *evidence, f *finding) {
+	lost := make(map[order.ID]bool, len(c.opts.Lost))
+	for _, id := range c.opts.Lost {
+		lost[id] = true
+		f.checked(1)
+		if len(c.find(id)) > 0 {
+			f.violation("order %d is stored, and was given as lost", id)
+		}
+	}
 	if c.opts.History == nil {
 		f.notChecked("no history was given")
 		return
 	}
 	for i := range c.opts.History {
 		e := &c.opts.History[i]
-		if !e.accepted() {
+		if !e.accepted() || lost[e.Order] {
 			continue
 		}
 		f.checked(1)

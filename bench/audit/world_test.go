@@ -31,6 +31,7 @@ type world struct {
 	queue   string
 	fast    map[string]any
 	history []Entry
+	lost    []order.ID
 	settle  time.Duration
 	sells   bool // fast stock is another each time that somebody looks
 	asked   int  // how often somebody looked
@@ -264,7 +265,7 @@ func (w *world) audit() *Report {
 	defer server.Close()
 	report, err := Run(context.Background(), Options{
 		Dialect: w.dialect, Shards: w.paths, QueueFile: w.queue, OpsURL: server.URL, OpsToken: "secret", History: w.history,
-		Settle: w.settle,
+		Lost: w.lost, Settle: w.settle,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -71,7 +71,7 @@ func newBackedUp(t *testing.T, set ...string) *backedUp {
 	var over atomic.Bool
 	var buyers sync.WaitGroup
 	buyers.Go(func() {
-		c.each(b.shop, func(v *visit) {
+		c.each([]*shop{b.shop}, func(v *visit) {
 			for !over.Load() || v.wish != nil {
 				v.step()
 				<-time.After(repeatPause)

@@ -165,3 +165,23 @@ func checkStore(ctx context.Context, c *configs.Config, d *drivers, v *vault) []
 	}
 	return list
 }
+
+// lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be
+// known of a file its opening says.
+func (s *Server) lookAtQueue(ctx context.Context) error {
+	if s.config.Queue.Driver == "sqlitequeue" {
+		return nil
+	}
+	var errs []error
+	for _, f := range s.drivers.checkQueue(ctx, s.config) {
+		switch f.Level {
+		case store.Wrong:
+			errs = append(errs, errors.New(f.Text))
+		case store.Warning:
+			s.log.Warn("a promise is weaker than it could be", "queue", f.Text)
+		default:
+			s.log.Info("queue", "found", f.Text)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -86,7 +86,7 @@ func (c *crashes) heal(after string) {
 	c.t.Helper()
 	p := spawn(c.t, c.dir, "--set", longLife)
 	began := time.Now()
-	c.each(p.shop, func(v *visit) { // once more what was not answered
+	c.each([]*shop{p.shop}, func(v *visit) { // once more what was not answered
 		for v.wish != nil && v.step() {
 			if v.wish != nil && time.Since(began) > crowdWait {
 				c.t.Errorf("user %d, key %s: no final answer after %v", v.user, v.wish.key, crowdWait)
@@ -153,7 +153,7 @@ func (c *crashes) die(point string) {
 		if c.goods == nil { // the first life
 			c.stock(s)
 		}
-		c.each(s, func(v *visit) {
+		c.each([]*shop{s}, func(v *visit) {
 			for v.step() {
 				v.rest()
 			}

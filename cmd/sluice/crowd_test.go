@@ -25,9 +25,12 @@ type crowd struct {
 	scarce  string     // a flash offer that sells out
 	keen    int        // so many wishes of ten are for the scarce one
 
-	mu    sync.Mutex
-	calls []sight
-	sold  map[string]int64 // when the latest call was sent that had an offer
+	lost []order.ID // orders that a fault has taken: the auditor must not find them
+
+	mu     sync.Mutex
+	calls  []sight
+	sold   map[string]int64 // when the latest call was sent that had an offer, or that a gateway accepted
+	stored map[string]int64 // the same of those whose order was stored when they were answered
 }
 
 // buyer is a client that does not give up: what was not answered is asked again, with the same key.
@@ -50,6 +53,7 @@ type purchase struct {
 // sight is one call as its buyer saw it.
 type sight struct {
 	audit.Entry
+	at       string // the gateway
 	offer    string
 	again    bool // after a call whose outcome is unknown
 	replayed bool
@@ -62,27 +66,28 @@ func newCrowd(t *testing.T, seed uint64, keen int) *crowd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = history.Close() })
-	c := &crowd{t: t, history: history, keen: keen, sold: map[string]int64{}}
+	c := &crowd{t: t, history: history, keen: keen, sold: map[string]int64{}, stored: map[string]int64{}}
 	for i := range crowdBuyers {
 		c.buyers = append(c.buyers, &buyer{user: order.UserID(i + 1), rand: rand.New(rand.NewPCG(seed, uint64(i+1)))})
 	}
 	return c
 }
 
-// each lets every buyer do something at the server at once, and waits for all of them.
-func (c *crowd) each(s *shop, do func(*visit)) {
+// each lets every buyer do something at the servers at once, and waits for all of them.
+func (c *crowd) each(at []*shop, do func(*visit)) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: crowdBuyers}, Timeout: 30 * time.Second}
 	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for _, b := range c.buyers {
-		wg.Go(func() { do(&visit{c, s, client, b, s.token(b.user)}) })
+		wg.Go(func() { do(&visit{c, at, at[0], client, b, at[0].token(b.user)}) })
 	}
 	wg.Wait()
 }
 
-// visit is a buyer at a server.
+// visit is a buyer at servers that share their secrets, now at this one, now at that.
 type visit struct {
 	*crowd
+	shops  []*shop
 	shop   *shop
 	client *http.Client
 	*buyer
@@ -91,6 +96,7 @@ type visit struct {
 
 // step is one call of the buyer; false when it was not answered.
 func (v *visit) step() bool {
+	v.shop = v.shops[v.rand.IntN(len(v.shops))]
 	if v.wish == nil && len(v.orders) > 0 {
 		switch v.rand.IntN(20) {
 		case 0, 1:
@@ -103,7 +109,7 @@ func (v *visit) step() bool {
 		v.wish = v.wants()
 	}
 	w := v.wish
-	e := sight{Entry: audit.Entry{User: v.user, Key: w.key, Units: w.units, Sent: time.Now().UnixMicro()}, offer: w.offer, again: w.unknown}
+	e := sight{Entry: audit.Entry{User: v.user, Key: w.key, Units: w.units, Sent: time.Now().UnixMicro()}, at: v.shop.gateway, offer: w.offer, again: w.unknown}
 	a, err := v.shop.with(v.client, "POST", v.shop.gateway+"/v1/orders"+w.query, v.token, w.body, "Idempotency-Key", w.key)
 	e.Answered = time.Now().UnixMicro()
 	if err == nil {
@@ -171,15 +177,25 @@ func (c *crowd) note(e sight) {
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, e)
 	if e.accepted() {
-		c.sold[e.offer] = max(c.sold[e.offer], e.Sent)
+		c.sold[e.offer], c.sold[e.at] = max(c.sold[e.offer], e.Sent), max(c.sold[e.at], e.Sent)
+	}
+	if e.Code == 201 {
+		c.stored[e.offer] = max(c.stored[e.offer], e.Sent)
 	}
 }
 
-// lastSold is when the latest call was sent that had an offer, in microseconds; 0 if there is none.
-func (c *crowd) lastSold(offer string) int64 {
+// lastSold is when the latest call was sent that had an offer, or that a gateway accepted, in microseconds; 0 if there is none.
+func (c *crowd) lastSold(what string) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sold[offer]
+	return c.sold[what]
+}
+
+// lastStored is the same of calls that were answered when the order was stored.
+func (c *crowd) lastStored(offer string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stored[offer]
 }
 
 // accepted tells whether the buyer was promised an order, unknown whether he was told nothing.
@@ -211,7 +227,7 @@ func (c *crowd) judge(s *shop, after string) {
 		entries[i] = c.calls[i].Entry
 	}
 	report, err := audit.Run(c.t.Context(), audit.Options{Dialect: string(cfg.Store.Dialect), Shards: places,
-		QueueFile: d.queueFile(cfg), OpsURL: s.ops, OpsToken: s.secrets.OpsToken, History: entries, Settle: 20 * time.Second})
+		QueueFile: d.queueFile(cfg), OpsURL: s.ops, OpsToken: s.secrets.OpsToken, History: entries, Lost: c.lost, Settle: 20 * time.Second})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -23,14 +23,10 @@ func TestFaults(t *testing.T) {
 		t.Skip("takes minutes")
 	}
 	t.Parallel()
-	times := 2
-	if n, err := strconv.Atoi(os.Getenv("SLUICE_SOAK")); err == nil {
-		times = n
-	}
-	u := newUpheaval(t)
-	u.serve()
+	times := faultTimes()
+	u := newUpheaval(t, "all")
+	u.start(u.posts...)
 	u.fill()
-	wanted := func(name string) bool { return strings.Contains(name, os.Getenv("SLUICE_FAULTS")) }
 	for _, f := range []struct {
 		name   string
 		strike func() time.Time
@@ -71,6 +67,17 @@ func TestFaults(t *testing.T) {
 	t.Logf("all faults:\n%s", table(u.report))
 }
 
+// faultTimes is how often each fault happens.
+func faultTimes() int {
+	if n, err := strconv.Atoi(os.Getenv("SLUICE_SOAK")); err == nil {
+		return n
+	}
+	return 2
+}
+
+// wanted tells whether a fault is to happen.
+func wanted(name string) bool { return strings.Contains(name, os.Getenv("SLUICE_FAULTS")) }
+
 // chaos is a queue that loses, doubles and repeats messages, as it may; in the middle of it everything is rebuilt.
 func (u *upheaval) chaos() {
 	var chaos *queuetest.Chaos
@@ -96,9 +103,9 @@ func (u *upheaval) chaos() {
 }
 
 func (u *upheaval) killProgram() time.Time {
-	u.process.end(syscall.SIGKILL)
+	u.end(u.posts[0], syscall.SIGKILL)
 	broken := time.Now()
-	u.serve()
+	u.start(u.posts...)
 	return broken
 }
 
@@ -207,10 +214,8 @@ func (u *upheaval) endWhilePaused() time.Time {
 	s.Pause()
 	broken := time.Now()
 	u.awaitOrders(100)
-	if code := u.process.end(syscall.SIGTERM); code != 0 {
-		u.t.Errorf("exit code %d\n%s", code, u.log())
-	}
+	u.end(u.posts[0], syscall.SIGTERM)
 	s.Resume()
-	u.serve()
+	u.start(u.posts...)
 	return broken
 }

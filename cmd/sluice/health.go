@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"sluice/configs"
 )
 
 // healthWait is how long a server may take to say how it is.
@@ -26,8 +28,12 @@ func newHealth(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			client := http.Client{Timeout: healthWait}
-			res, err := client.Get("http://" + reachable(c.Ops.Listen) + "/readyz")
+			cl, err := opsClient(c, &configs.Secrets{})
+			if err != nil {
+				return err
+			}
+			cl.http.Timeout = healthWait
+			res, err := cl.http.Get(cl.base + "/readyz")
 			if err != nil {
 				return err
 			}

@@ -55,7 +55,7 @@ func (m *manifest) describe(ctx context.Context, c *configs.Config, d *drivers, 
 	if m.Queue, err = drivers.queueIdentity(here); err != nil {
 		return err
 	}
-	o, err := storeOptions(here, nil)
+	o, err := storeOptions(here, noSecrets)
 	if err == nil {
 		m.Deployment, m.Tables, err = store.Facts(ctx, o)
 	}
@@ -164,6 +164,9 @@ func backupRoles(c *configs.Config) []string {
 	return roles
 }
 
+// noSecrets is for shards that are files.
+var noSecrets = new(vault)
+
 // inBackup is the configuration as if the backup were the data directory.
 func inBackup(c *configs.Config, d *drivers, dir string) (*configs.Config, *drivers) {
 	here, drivers := *c, *d
@@ -179,7 +182,7 @@ func inBackup(c *configs.Config, d *drivers, dir string) (*configs.Config, *driv
 func lookAtBackup(ctx context.Context, c *configs.Config, d *drivers, dir string) error {
 	here, drivers := inBackup(c, d, dir)
 	var errs []error
-	for _, f := range append(checkStore(ctx, here, drivers, nil), drivers.checkQueue(ctx, here)...) {
+	for _, f := range append(checkStore(ctx, here, drivers, noSecrets), drivers.checkQueue(ctx, here)...) {
 		if f.Level == store.Wrong {
 			errs = append(errs, fmt.Errorf("%s: %s", f.Subject, f.Text))
 		}

@@ -14,6 +14,16 @@ import (
 	"sluice/persist/store"
 )
 
+// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
+func (s *Server) keepQueue(ctx context.Context) error {
+	identity := s.queue.Identity()
+	adopted, err := s.store.KeepQueue(ctx, identity)
+	if adopted {
+		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
+	}
+	return err
+}
+
 func newQueue(s *settings) *cobra.Command {
 	cmd := &cobra.Command{Use: "queue", Short: "The queue that the deployment keeps to"}
 	var yes bool

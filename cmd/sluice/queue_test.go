@@ -55,7 +55,7 @@ func TestLostQueue(t *testing.T) {
 	adopt("is the deployment's queue already: there is nothing to do", "--yes")
 	p := spawn(t, c.dir, "--set", longLife)
 	p.audited(true)
-	c.each(p.shop, func(v *visit) { // life goes on
+	c.each([]*shop{p.shop}, func(v *visit) { // life goes on
 		for i := 0; i < 20 && v.step(); i++ {
 			v.rest()
 		}

@@ -249,6 +249,7 @@ var hotEffects = map[string]any{
 	"persist.record_timeout":      "cmd/sluice/mysql_test.go TestRecordTimeoutOnMySQL",
 	"lifecycle.expire_every":      effect{"persist: {unpaid: 1s}\nlifecycle: {expire_every: 1m}", (*reloading).expiresLate},
 	"lifecycle.give_back_every":   "lifecycle/tune_test.go giveBackEveryFollows",
+	"lifecycle.events_every":      "lifecycle/tune_test.go eventsEveryFollows",
 	"lifecycle.call_timeout":      "lifecycle/tune_test.go callTimeoutFollows",
 }
 

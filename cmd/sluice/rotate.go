@@ -134,6 +134,21 @@ func (v *vault) status() SecretsState {
 	return v.state
 }
 
+// openSecrets reads them, and says in the log what a person should know.
+func (s *Server) openSecrets(context.Context) (err error) {
+	if s.vault, err = openVault(s.config, s.drivers, s.environ, true); err != nil {
+		return err
+	}
+	s.vault.log, s.vault.trust, s.secrets = s.log, s.trust, s.vault.now()
+	if from := s.secrets.Sources(); len(from) > 0 {
+		s.log.Info("secrets", "from", from)
+	}
+	for _, text := range s.vault.warnings(s.drivers) {
+		s.log.Warn("secrets", "warning", text)
+	}
+	return nil
+}
+
 // trust hands secrets that have changed to the listeners. Stores and stock ask for them with each new connection.
 func (s *Server) trust(secrets *configs.Secrets) {
 	s.ops.Trust(secrets.OpsTokens)

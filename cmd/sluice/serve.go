@@ -30,7 +30,8 @@ func newServe(s *settings) *cobra.Command {
 		Long: "Run the server, or one role of it beside others that share Redis, RocketMQ and the MySQL shards: gateway (the public\n" +
 			"listener and the engine), persist (stores orders), lifecycle (expiry, giving units back, the feed of events). It prints\n" +
 			"one line, `ready gateway=ADDR ops=ADDR`, when it serves; roles without the public listener, `ready ops=ADDR`. SIGTERM and\n" +
-			"SIGINT stop it gracefully: every request that was accepted is answered. A second signal ends it at once.",
+			"SIGINT stop it gracefully: every request that was accepted is answered. A second signal ends it at once.\n" +
+			"SIGHUP has it read its configuration, its secrets and its certificates again; so does a change of their files.",
 		Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if as != "" {

@@ -171,20 +171,6 @@ func (s *Server) openDataDir(context.Context) (err error) {
 	return err
 }
 
-func (s *Server) openSecrets(context.Context) (err error) {
-	if s.vault, err = openVault(s.config, s.drivers, s.environ, true); err != nil {
-		return err
-	}
-	s.vault.log, s.vault.trust, s.secrets = s.log, s.trust, s.vault.now()
-	if from := s.secrets.Sources(); len(from) > 0 {
-		s.log.Info("secrets", "from", from)
-	}
-	for _, text := range s.vault.warnings(s.drivers) {
-		s.log.Warn("secrets", "warning", text)
-	}
-	return nil
-}
-
 func (s *Server) openTraces(ctx context.Context) (err error) {
 	s.tracer, err = tracing.Open(ctx, s.config.Trace, version, s.log)
 	s.config.Engine.Tracer = s.tracer
@@ -206,26 +192,6 @@ func (s *Server) openQueue(ctx context.Context) (err error) {
 		return err
 	}
 	return s.lookAtQueue(ctx)
-}
-
-// lookAtQueue refuses a broker on which the promises do not hold, in the words of `sluice check --live`. What is to be
-// known of a file its opening says.
-func (s *Server) lookAtQueue(ctx context.Context) error {
-	if s.config.Queue.Driver == "sqlitequeue" {
-		return nil
-	}
-	var errs []error
-	for _, f := range s.drivers.checkQueue(ctx, s.config) {
-		switch f.Level {
-		case store.Wrong:
-			errs = append(errs, errors.New(f.Text))
-		case store.Warning:
-			s.log.Warn("a promise is weaker than it could be", "queue", f.Text)
-		default:
-			s.log.Info("queue", "found", f.Text)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 func (s *Server) openStock(ctx context.Context) (err error) {
@@ -255,16 +221,6 @@ func (s *Server) openPublisher(context.Context) error {
 
 func (s *Server) openLease(ctx context.Context) (err error) {
 	s.lease, err = openLease(ctx, s.store, s.ids, s.log)
-	return err
-}
-
-// keepQueue holds the deployment to its queue. Nothing has gone into this one or come out of it yet.
-func (s *Server) keepQueue(ctx context.Context) error {
-	identity := s.queue.Identity()
-	adopted, err := s.store.KeepQueue(ctx, identity)
-	if adopted {
-		s.log.Info("the deployment keeps to this queue from now on", "queue", identity)
-	}
 	return err
 }
 

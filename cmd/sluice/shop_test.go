@@ -159,33 +159,48 @@ func await(done func() bool) bool {
 // spawn starts `sluice serve` as a child and waits until it is ready.
 func spawn(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: program(t, append([]string{"serve", "--set", "data_dir=" + dir, "--set", "gateway.listen=127.0.0.1:0",
-		"--set", "ops.listen=127.0.0.1:0", "--set", longD}, args...)...)}
-	out, err := p.cmd.StdoutPipe()
+	p, err := launch(t, dir, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.cmd.Stderr = &p.errors
-	p.out = bufio.NewReader(out)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
-	line, err := p.out.ReadString('\n')
-	if err != nil {
-		_ = p.cmd.Wait()
-		t.Fatalf("the server ended before it was ready: %v\n%s", err, p.errors.String())
-	}
-	p.shop = &shop{t: t, dir: dir}
-	if _, err := fmt.Sscanf(line, "ready gateway=%s ops=%s\n", &p.gateway, &p.ops); err != nil {
-		t.Fatalf("the ready line is %q: %v", line, err)
-	}
-	p.gateway, p.ops = "http://"+p.gateway, "http://"+p.ops
 	c, _ := config(t, dir)
 	if p.secrets, err = c.LoadSecrets(nil, false); err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// launch is spawn without the secrets. A server that ends before it is ready is an error. It may be called by any goroutine.
+func launch(t *testing.T, dir string, args ...string) (*process, error) {
+	p := &process{shop: &shop{t: t, dir: dir}, cmd: program(t, append([]string{"serve", "--set", "data_dir=" + dir,
+		"--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0", "--set", longD}, args...)...)}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.cmd.Stderr = &p.errors
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		_ = p.cmd.Wait()
+		return nil, fmt.Errorf("the server ended before it was ready: %w\n%s", err, p.errors.String())
+	}
+	for _, word := range strings.Fields(line) {
+		switch name, addr, _ := strings.Cut(word, "="); name {
+		case "gateway":
+			p.gateway = "http://" + addr
+		case "ops":
+			p.ops = "http://" + addr
+		}
+	}
+	if !strings.HasPrefix(line, "ready ") || p.ops == "" {
+		return nil, fmt.Errorf("the ready line is %q", line)
+	}
+	return p, nil
 }
 
 // program is one run of the program.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,13 +33,14 @@ func newTLSServers(t *testing.T) *tlsServers {
 	t.Helper()
 	a := certtest.New(t)
 	s := &tlsServers{t: t, authority: a, redisTLS: processtest.FreeAddr(t), redisPair: a.Sign("redis", certtest.Leaf{}),
-		mariaPair: a.Sign("mariadb", certtest.Leaf{}), ours: a.Sign("sluice", certtest.Leaf{Client: true})}
+		mariaPair: a.Sign("mariadb", certtest.Leaf{}), ours: a.Sign("sluice", certtest.Leaf{})}
 	_, port, _ := strings.Cut(s.redisTLS, ":")
 	s.redis = redistest.Start(t, "tls-port "+port, "tls-cert-file "+s.redisPair.CertificateFile, "tls-key-file "+s.redisPair.KeyFile,
 		"tls-ca-cert-file "+a.File, "tls-auth-clients no")
 	s.maria = mariadbtest.Start(t, 1, "ssl_cert = "+s.mariaPair.CertificateFile, "ssl_key = "+s.mariaPair.KeyFile, "ssl_ca = "+a.File)[0]
-	s.maria.Create("sluice_0")
-	s.maria.Create("sluice_1")
+	for _, name := range []string{"life_0", "life_1", "sluice_0", "sluice_1"} {
+		s.maria.Create(name)
+	}
 	return s
 }
 
@@ -70,7 +72,7 @@ func (s *tlsServers) rotate() {
 	s.sql("SET PASSWORD FOR 'sluice'@'127.0.0.1' = PASSWORD('" + password + "')")
 	s.maria.Password = password
 	s.authority.Renew()
-	s.ours = s.authority.Sign("sluice", certtest.Leaf{Client: true})
+	s.ours = s.authority.Sign("sluice", certtest.Leaf{})
 	s.give(redisTLS, certtest.Leaf{})
 	s.give(storeTLS, certtest.Leaf{})
 	s.write()
@@ -116,13 +118,14 @@ func TestTLS(t *testing.T) {
 	listeners := []string{"gateway.tls.certificate_file=" + ours.CertificateFile, "gateway.tls.key_file=" + ours.KeyFile,
 		"ops.tls.certificate_file=" + ours.CertificateFile, "ops.tls.key_file=" + ours.KeyFile}
 	set := servers.settings(listeners...)
+	life := append(set[:len(set):len(set)], strings.ReplaceAll(set[1], "/sluice_", "/life_"))
 	lines, ok := looked(t, t.TempDir(), set...)
 	if all := strings.Join(lines, "\n"); !ok || !strings.Contains(all, " in TLS, ") || !strings.Contains(all, "redis at "+servers.redisTLS+": Redis ") {
 		t.Errorf("%v %q", ok, lines)
 	}
 	servers.sql("SET GLOBAL require_secure_transport = ON")
-	s, stop := open(t, t.TempDir(), set...)
-	s.set = set
+	s, stop := open(t, t.TempDir(), life...)
+	s.set = life
 	s.gateway, s.ops = strings.Replace(s.gateway, "http:", "https:", 1), strings.Replace(s.ops, "http:", "https:", 1)
 	s.http = &http.Client{Transport: &http.Transport{TLSClientConfig: servers.authority.Trusting()}}
 	offer := s.offer("flash", 5, 0)
@@ -137,6 +140,15 @@ func TestTLS(t *testing.T) {
 	}
 	if out, _, err := cli(t, s, append([]string{"offer", "list"}, flags(listeners)...)...); err != nil || !strings.Contains(out, offer) {
 		t.Errorf("%v\n%s", err, out)
+	}
+	if out, _, err := cli(t, s, append([]string{"health"}, flags(listeners)...)...); err != nil || out != "ready\n" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, _, err := cli(t, s, "health"); err == nil {
+		t.Error("the listener is spoken to in plain")
+	}
+	if b, err := os.ReadFile(filepath.Join(s.dir, "ops-audit.log")); err != nil || strings.Count(string(b), "\n") != 2 {
+		t.Errorf("%v\n%s", err, b) // the offer's
 	}
 	s.audited(true)
 	stop()
@@ -196,7 +208,7 @@ func (s *tlsServers) wrongSettings(set []string) {
 	refuses(s.t, "if it wants TLS, set stock.redisstock.tls.enabled to true", but("stock.redisstock.tls.enabled=false", "stock.redisstock.tls.ca_file=")...)
 	s.redis.Do("CONFIG", "SET", "tls-auth-clients", "yes")
 	refuses(s.t, "it may want a certificate of ours, signed by an authority that it trusts and valid now: set stock.redisstock.tls.certificate_file", set...)
-	stranger := certtest.New(s.t).Sign("sluice", certtest.Leaf{Client: true})
+	stranger := certtest.New(s.t).Sign("sluice", certtest.Leaf{})
 	refuses(s.t, "it may want a certificate of ours, signed by an authority that it trusts and valid now: set stock.redisstock.tls.certificate_file",
 		but("stock.redisstock.tls.certificate_file="+stranger.CertificateFile, "stock.redisstock.tls.key_file="+stranger.KeyFile)...)
 	refuses(s.t, "does it take our certificate (store.tls.certificate_file)?",
@@ -213,4 +225,31 @@ func (s *tlsServers) wrongSettings(set []string) {
 	plain := mariadbtest.Start(s.t, 1, "skip_ssl")[0]
 	plain.Create("sluice_0")
 	refuses(s.t, "it speaks no TLS: switch that on there", but("store.shards="+plain.DSN("sluice_0", false))...)
+}
+
+// TestBenchOverTLS: a bench of a running server knows its gateway by the authority, or by its certificate, and is audited.
+func TestBenchOverTLS(t *testing.T) {
+	t.Parallel()
+	authority := certtest.New(t)
+	pair := authority.Sign("sluice", certtest.Leaf{})
+	listeners := []string{"gateway.tls.certificate_file=" + pair.CertificateFile, "gateway.tls.key_file=" + pair.KeyFile,
+		"ops.tls.certificate_file=" + pair.CertificateFile, "ops.tls.key_file=" + pair.KeyFile}
+	s, _ := open(t, t.TempDir(), listeners...)
+	s.gateway, s.ops = strings.Replace(s.gateway, "http:", "https:", 1), strings.Replace(s.ops, "http:", "https:", 1)
+	bench := func(args ...string) (string, error) {
+		args = append([]string{"bench", "flash", "--target", s.gateway, "--orders", "200", "--connections", "4", "--patience", "-1s", "--set", longD}, args...)
+		out, _, err := cli(t, s, args...)
+		return out, err
+	}
+	for _, args := range [][]string{flags(listeners), append(flags(listeners), "--ca", authority.File)} {
+		if out, err := bench(args...); err != nil || !strings.Contains(out, "audit") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if _, err := bench(append(flags(listeners), "--ca", certtest.New(t).File)...); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("another authority: %v", err)
+	}
+	if _, err := bench(); err == nil || !strings.Contains(err.Error(), "no server answers on ") {
+		t.Errorf("without the listener's certificate: %v", err)
+	}
 }

@@ -323,9 +323,9 @@ func (f *fleet) mingle() {
 	var wg sync.WaitGroup
 	patience, cancel := context.WithCancel(context.Background())
 	wg.Go(func() {
-		f.each(f.at(), func(v *visit) {
+		f.each([]*shop{f.at()}, func(v *visit) {
 			for !over.Load() || v.wish != nil && patience.Err() == nil {
-				v.shop = f.at()
+				v.shops = []*shop{f.at()}
 				v.step()
 				time.Sleep(pace)
 			}

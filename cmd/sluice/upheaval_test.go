@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	cryptorand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -15,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"sluice/engine/order"
 	"sluice/engine/queue"
 	"sluice/internal/mariadbtest"
@@ -22,18 +25,24 @@ import (
 )
 
 // upheaval is a whole deployment of a test's own, in which everything breaks: Redis, three database servers of a shard
-// each, and the program with the embedded queue. A crowd orders all the time.
+// each, and the program with the embedded queue, or several on RocketMQ. A crowd orders all the time.
 type upheaval struct {
 	*crowd
-	dir     string
-	set     []string
-	rand    *rand.Rand // of the test's goroutine
-	shards  []*mariadbtest.Server
-	redis   *redistest.Server // that sells
-	front   *cable            // stands at the first Redis' address once that is gone; nil before
-	shop    *shop
-	process *process // nil: the server is in this process
-	report  []*reckoning
+	set    []string
+	rand   *rand.Rand // of the test's goroutine
+	shards []*mariadbtest.Server
+	redis  *redistest.Server // that sells
+	front  *cable            // stands at the first Redis' address once that is gone; nil before
+	posts  []*post
+	shop   *shop // the first post's
+	report []*reckoning
+}
+
+// post is the place of one process, which may have several lives: at the same addresses and with the same data.
+type post struct {
+	*shop
+	role string
+	life *process // the latest one; nil: none yet, or the server is in this process
 }
 
 // faultD is D here: every loss of Redis waits for it.
@@ -42,30 +51,53 @@ const faultD = "engine.deadline=2s"
 // pace is between two calls of a buyer: machines have other things to do.
 const pace = 10 * time.Millisecond
 
-func newUpheaval(t *testing.T) *upheaval {
+// newUpheaval starts the servers, and makes a post for each role.
+func newUpheaval(t *testing.T, roles ...string) *upheaval {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	const keen = 2
-	u := &upheaval{crowd: newCrowd(t, seed, keen), dir: filepath.Join(t.TempDir(), "data"), rand: rand.New(rand.NewPCG(seed, 0)),
-		shards: mariadbtest.Start(t, 3), redis: redistest.Start(t)}
+	u := &upheaval{crowd: newCrowd(t, seed, keen), rand: rand.New(rand.NewPCG(seed, 0)), shards: mariadbtest.Start(t, 3), redis: redistest.Start(t)}
 	var shards []string
 	for i, s := range u.shards {
 		name := fmt.Sprint("sluice_", i)
 		s.Create(name)
 		shards = append(shards, s.DSN(name, false))
 	}
-	secret := func(name, text string) string {
+	u.set = []string{faultD, longLife, "store.dialect=mysql", "store.shards=" + strings.Join(shards, ","), "stock.driver=redisstock",
+		"stock.redisstock.addrs=" + u.redis.Addr, "engine.in_flight=2"}
+	for name, text := range map[string]string{"store_password": u.shards[0].Password, "redis_password": u.redis.Password,
+		"jwt_secret": cryptorand.Text() + cryptorand.Text(), "ops_token": cryptorand.Text()} {
 		file := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return "secrets." + name + "_file=" + file
+		u.set = append(u.set, "secrets."+name+"_file="+file)
 	}
-	u.set = []string{faultD, longLife, "store.dialect=mysql", "store.shards=" + strings.Join(shards, ","), "stock.driver=redisstock",
-		"stock.redisstock.addrs=" + u.redis.Addr, "engine.in_flight=2", "gateway.listen=" + steadyAddr(t), "ops.listen=" + steadyAddr(t),
-		secret("store_password", u.shards[0].Password), secret("redis_password", u.redis.Password)}
+	for _, role := range roles {
+		u.posts = append(u.posts, u.post(role))
+	}
+	u.shop = u.posts[0].shop
 	return u
+}
+
+func (u *upheaval) post(role string) *post {
+	u.t.Helper()
+	s := &shop{t: u.t, dir: filepath.Join(u.t.TempDir(), "data")}
+	ops := steadyAddr(u.t)
+	s.ops = "http://" + ops
+	s.set = append(slices.Clone(u.set), "ops.listen="+ops)
+	if role == "all" || role == "gateway" {
+		gateway := steadyAddr(u.t)
+		s.gateway = "http://" + gateway
+		s.set = append(s.set, "gateway.listen="+gateway)
+	}
+	c, _ := config(u.t, s.dir, s.set...)
+	var err error
+	if s.secrets, err = c.LoadSecrets(nil, true); err != nil {
+		u.t.Fatal(err)
+	}
+	return &post{shop: s, role: role}
 }
 
 // steadyAddr is an address that stays free while nobody listens there: it is below those of outgoing connections.
@@ -82,64 +114,125 @@ func steadyAddr(t *testing.T) string {
 	return ""
 }
 
-// serve starts the program, again and again at the same addresses.
-func (u *upheaval) serve() {
+// start starts processes, all at once and each again until it stays, as whatever supervises them does.
+func (u *upheaval) start(posts ...*post) {
 	u.t.Helper()
-	var args []string
-	for _, s := range u.set {
+	if err := startAll(posts); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func startAll(posts []*post) error {
+	var starts errgroup.Group
+	for _, p := range posts {
+		starts.Go(p.start)
+	}
+	return starts.Wait()
+}
+
+func (p *post) start() error {
+	args := []string{"--role", p.role}
+	for _, s := range p.set {
 		args = append(args, "--set", s)
 	}
-	u.process = spawn(u.t, u.dir, args...)
-	u.shop = u.process.shop
-	u.known()
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		life, err := launch(p.t, p.dir, args...)
+		if err == nil {
+			life.secrets, p.life = p.secrets, life
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the %s does not start within two minutes: %w", p.role, err)
+		}
+	}
+}
+
+// end ends a process; a signal that lets it end in good order must do so.
+func (u *upheaval) end(p *post, signal syscall.Signal) {
+	u.t.Helper()
+	if code := p.life.end(signal); code != 0 && signal != syscall.SIGKILL {
+		u.t.Errorf("exit code %d\n%s", code, p.life.errors.String())
+	}
+}
+
+// signal lets a process stop, or go on.
+func (u *upheaval) signal(p *post, signal syscall.Signal) {
+	u.t.Helper()
+	if err := p.life.cmd.Process.Signal(signal); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// gateways are where buyers go.
+func (u *upheaval) gateways() (at []*shop) {
+	for _, p := range u.posts {
+		if p.gateway != "" {
+			at = append(at, p.shop)
+		}
+	}
+	return at
 }
 
 // serveHere ends the program and serves in this process instead, with the test's own queue in front of the driver's.
 func (u *upheaval) serveHere(front func(queue.Queue) queue.Queue) (stop func()) {
 	u.t.Helper()
-	if u.process != nil {
-		if code := u.process.end(syscall.SIGTERM); code != 0 {
-			u.t.Errorf("exit code %d\n%s", code, u.process.errors.String())
-		}
-		u.process = nil
+	p := u.posts[0]
+	if p.life != nil {
+		u.end(p, syscall.SIGTERM)
+		p.life = nil
 	}
-	u.shop, stop = openThrough(u.t, u.dir, front, u.set...)
-	u.known()
+	_, stop = openThrough(u.t, p.dir, front, p.set...)
 	return stop
 }
 
-// known tells the shop what its auditor needs.
-func (u *upheaval) known() {
-	u.shop.set = u.set
-	c, _ := config(u.t, u.dir, u.set...)
-	var err error
-	if u.shop.secrets, err = c.LoadSecrets(nil, false); err != nil {
-		u.t.Fatal(err)
-	}
-}
-
-// fill has what is sold all the time: offers of several partitions, and a cart of two of one shop.
+// fill has what is sold all the time: a cart of two offers of one shop, and offers of every flash partition.
 func (u *upheaval) fill() {
 	const plenty = 10_000_000
-	u.goods = [][]string{{u.shop.offer("normal", plenty, 0), u.shop.offer("normal", plenty, 0)}}
-	for range 6 {
-		u.goods = append(u.goods, []string{u.shop.offer("flash", plenty, 0)})
+	u.goods = [][]string{{u.offer("normal", plenty, 0), u.offer("normal", plenty, 0)}}
+	c, _ := config(u.t, u.shop.dir, u.shop.set...)
+	of := map[order.Partition]bool{}
+	for len(u.goods) < 7 || len(of) < c.Engine.Partitions.Flash {
+		offer := u.offer("flash", plenty, 0)
+		n, _ := order.ParseID(offer)
+		of[c.Engine.Partitions.Of(order.Flash, order.GroupOf(order.Flash, 0, order.OfferID(n)))] = true
+		u.goods = append(u.goods, []string{offer})
 	}
 }
 
-// suffer lets a crowd order while strike breaks something and mends it again, waits until every offer sells again, and
-// has all of it judged. strike returns when it was broken.
+// offer creates an offer, and waits until every gateway sells it.
+func (u *upheaval) offer(kind string, total, limit int) string {
+	u.t.Helper()
+	id := u.shop.offer(kind, total, limit)
+	for _, s := range u.gateways() {
+		u.await("a gateway to know an offer", func() bool {
+			a, err := s.try("GET", s.gateway+"/v1/offers/"+id, "", "")
+			return err == nil && a.status == 200
+		})
+	}
+	return id
+}
+
+// suffer lets a crowd order while strike breaks something and mends it again, waits until every offer sells again and every
+// process is ready, and has all of it judged. strike returns when it was broken.
 func (u *upheaval) suffer(name string, strike func() time.Time) {
 	u.t.Helper()
-	u.scarce = u.shop.offer("flash", 300, 3)
-	stop := u.mingle()
-	u.awaitSales(time.Now())
-	broken := strike()
-	u.awaitSales(time.Now())
-	over := time.Now()
-	stop()
+	broken, over := u.struck(strike)
+	u.awaitReady()
 	u.judge(u.shop, name)
 	u.tell(name, broken, over)
+}
+
+// struck is suffer up to where the crowd has gone.
+func (u *upheaval) struck(strike func() time.Time) (broken, over time.Time) {
+	u.t.Helper()
+	u.scarce = u.offer("flash", 300, 3)
+	stop := u.mingle()
+	u.awaitSales(time.Now())
+	broken = strike()
+	u.awaitSales(time.Now())
+	over = time.Now()
+	stop()
+	return broken, over
 }
 
 // mingle lets the crowd order until stop, which returns when nobody waits for an answer any more.
@@ -147,9 +240,9 @@ func (u *upheaval) mingle() (stop func()) {
 	var over atomic.Bool
 	var wg sync.WaitGroup
 	patience, cancel := context.WithCancel(context.Background())
-	shop := u.shop
+	at := u.gateways()
 	wg.Go(func() {
-		u.each(shop, func(v *visit) {
+		u.each(at, func(v *visit) {
 			for !over.Load() || v.wish != nil && patience.Err() == nil {
 				v.step()
 				time.Sleep(pace)
@@ -171,12 +264,36 @@ func (u *upheaval) mingle() (stop func()) {
 	return stop
 }
 
-// awaitSales waits until every offer was sold to somebody who asked since then.
+// awaitSales waits until every offer was sold to somebody who asked since then, and every gateway has sold something.
 func (u *upheaval) awaitSales(since time.Time) {
 	u.t.Helper()
-	u.await("every offer to sell", func() bool {
+	u.await("every offer to sell, at every gateway", func() bool {
+		for _, s := range u.gateways() {
+			if u.lastSold(s.gateway) < since.UnixMicro() {
+				return false
+			}
+		}
 		return !slices.ContainsFunc(u.goods, func(cart []string) bool { return u.lastSold(cart[0]) < since.UnixMicro() })
 	})
+}
+
+// awaitStored waits until orders of every offer are stored that were asked for since then.
+func (u *upheaval) awaitStored(since time.Time) {
+	u.t.Helper()
+	u.await("orders of every offer to be stored", func() bool {
+		return !slices.ContainsFunc(u.goods, func(cart []string) bool { return u.lastStored(cart[0]) < since.UnixMicro() })
+	})
+}
+
+// awaitReady waits until every process says that it is ready.
+func (u *upheaval) awaitReady() {
+	u.t.Helper()
+	for _, p := range u.posts {
+		u.await("the "+p.role+" to be ready", func() bool {
+			a, err := p.try("GET", p.ops+"/readyz", "", "")
+			return err == nil && a.status == 200
+		})
+	}
 }
 
 // awaitOrders waits until n more orders are accepted.
@@ -196,10 +313,14 @@ func (u *upheaval) await(what string, done func() bool) {
 }
 
 func (u *upheaval) log() string {
-	if u.process == nil {
-		return ""
+	var b strings.Builder
+	for _, p := range u.posts {
+		if p.life != nil {
+			said := p.life.errors.String()
+			fmt.Fprintf(&b, "%s:\n%s\n", p.role, said[max(0, len(said)-8000):])
+		}
 	}
-	return u.process.errors.String()
+	return b.String()
 }
 
 // tell writes what the buyers saw from when something was broken until every offer was sold again.

@@ -30,11 +30,10 @@ type Authority struct {
 // Pair is a certificate and its key, each in a file.
 type Pair struct{ CertificateFile, KeyFile string }
 
-// Leaf says what a certificate is for. The zero value is one of localhost and 127.0.0.1 that is valid for an hour.
+// Leaf says what a certificate is for, a server or a client. The zero value is one of localhost and 127.0.0.1 that is valid for an hour.
 type Leaf struct {
 	Names   []string // host names and addresses; nil: those of this machine; empty: none
 	Expires time.Time
-	Client  bool // of a client
 }
 
 // New makes an authority, whose files are in a directory of the test's.
@@ -68,10 +67,7 @@ func (a *Authority) Sign(name string, leaf Leaf) Pair {
 	a.t.Helper()
 	template := &x509.Certificate{SerialNumber: serial(a.t), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: leaf.Expires, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	if leaf.Client {
-		template.ExtKeyUsage[0] = x509.ExtKeyUsageClientAuth
-	}
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}} // a node of a cluster is both
 	if leaf.Expires.IsZero() {
 		template.NotAfter = time.Now().Add(time.Hour)
 	}

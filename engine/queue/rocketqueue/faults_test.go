@@ -262,7 +262,7 @@ func testLogLosesItsEnd(t *testing.T, r *rocketmqtest.RocketMQ, o Options) {
 	publish(t, q, lives, again...)
 	expect := func(what string, c queue.Consumer, behind uint64) {
 		t.Helper()
-		got := receive(t, c, has(again...))
+		got := receive(t, c, has(again[len(again)-1]))
 		if !slices.Equal(texts(got), again) || got[0].Position <= behind {
 			t.Errorf("%s: %q came from position %d on, want %q behind %d", what, texts(got), got[0].Position, again, behind)
 		}
