@@ -113,13 +113,13 @@ func (f *fleet) dieWithBatch(name string) *visit {
 	f.t.Helper()
 	s := f.members[name].shop
 	b := &buyer{user: crowdBuyers + 1, rand: rand.New(rand.NewPCG(0, 0))}
-	v := &visit{f.crowd, s, http.DefaultClient, b, s.token(b.user)}
+	v := &visit{f.crowd, []*shop{s}, s, http.DefaultClient, b, s.token(b.user)}
 	for range 100 {
 		f.lone++
 		b.wish = &purchase{key: fmt.Sprint("lone-", f.lone), body: line(f.goods[1][0], 1), offer: f.goods[1][0], units: 1}
 		if !v.step() {
 			_ = f.gone(name).cmd.Wait()
-			v.shop = f.at()
+			v.shops = []*shop{f.at()}
 			return v
 		}
 	}
@@ -267,26 +267,15 @@ func (f *fleet) step(what string, come, leave []string) {
 		f.end(name, signal)
 	}
 	since := time.Now()
-	f.await("orders to be stored after "+what, func() bool { return f.storedSince(since) })
+	f.await("every offer to be stored again after "+what, func() bool {
+		return !slices.ContainsFunc(f.goods, func(cart []string) bool { return f.lastStored(cart[0]) < since.UnixMicro() })
+	})
 	f.t.Logf("%s: %v, %v since the start", what, time.Since(began).Round(time.Millisecond), time.Since(f.began).Round(time.Second))
 	if f.careful {
 		f.stop()
 		f.judge(f.at(), what)
 		f.mingle()
 	}
-}
-
-// storedSince tells whether of every offer somebody has bought since then, and has seen it stored.
-func (f *fleet) storedSince(since time.Time) bool {
-	stored := map[string]bool{}
-	f.crowd.mu.Lock()
-	defer f.crowd.mu.Unlock()
-	for i := len(f.calls) - 1; i >= 0 && f.calls[i].Answered >= since.UnixMicro(); i-- {
-		if c := &f.calls[i]; c.Code == 201 && c.Sent >= since.UnixMicro() {
-			stored[c.offer] = true
-		}
-	}
-	return !slices.ContainsFunc(f.goods, func(cart []string) bool { return !stored[cart[0]] })
 }
 
 // at is a gateway that runs, and is not to die.
