@@ -167,7 +167,7 @@ func TestCommandMistakes(t *testing.T) {
 		{nil, "token", "either --user ID, for a buyer, or --service"},
 		{nil, "offer list --set " + empty, "no secrets yet"},
 		{nil, "serve --set gateway.lisen=1", "did you mean gateway.listen?"},
-		{nil, "serve --role persist", "this version has the role all only"},
+		{nil, "serve --role persist", "cannot share stock.driver memstock"},
 		{nil, "serve --demo --kinds flash", "leave --kinds and engine.kinds out"},
 		{nil, "serve --kinds flsh", "must be normal or flash"},
 		{nil, "serve extra", "`sluice serve` takes flags only, not \"extra\": sluice serve [flags]"},

@@ -6,7 +6,7 @@
 //
 // By rocketmq-client-go: one producer, SendSync, no repeats, no compression, the queue given. Durable is what the broker
 // answered with SendOK, and nothing else: it also answers, without an error, that it could not flush in time or had no
-// replica. An answer that the broker was too busy, or has no room, comes before it stores anything and is queue.ErrFull.
+// replica. An answer that the broker has no room comes before it stores anything and is queue.ErrFull.
 // Everything else is unknown: a broker that was paused stores what it was sent, long after its senders gave up.
 //
 // The client bounds a send by three seconds of its own and its writes by two minutes. A send is therefore left to itself
