@@ -54,6 +54,7 @@ func TestClusterFaults(t *testing.T) {
 		if wanted(f.name) {
 			for range f.times {
 				c.suffer(f.name, f.strike)
+				c.noPile()
 			}
 		}
 	}
@@ -62,7 +63,6 @@ func TestClusterFaults(t *testing.T) {
 			c.sufferLoss(name)
 		}
 	}
-	c.noPile()
 	t.Logf("all faults of the cluster:\n%s", table(c.report))
 }
 
@@ -77,7 +77,7 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// noPile: nothing is left running of what has failed. A client of RocketMQ that was replaced lingers for two minutes.
+// noPile: what has failed is not left running. A client of RocketMQ that was replaced lingers for two minutes.
 func (c *cluster) noPile() {
 	c.t.Helper()
 	const most = 500
