@@ -1,12 +1,12 @@
 package redistest
 
 import (
-	"crypto/rand"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -118,9 +118,15 @@ func (s *Site) promote() {
 // CatchUp waits until the server, a replica, has everything that its master has now.
 func (s *Server) CatchUp(master *Server) {
 	s.t.Helper()
-	mark := rand.Text()
-	master.Do("SET", "caught up", mark)
-	s.await("what its master has", func() bool { return s.Do("GET", "caught up") == mark })
+	has := func(server *Server, field string) int64 {
+		n, err := strconv.ParseInt(server.Info("replication", field), 10, 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return n
+	}
+	wanted := has(master, "master_repl_offset")
+	s.await("what its master has", func() bool { return has(s, "slave_repl_offset") >= wanted })
 }
 
 // follow makes the server a replica of another and waits for its data.
@@ -155,7 +161,7 @@ func (s *Site) cutFile() {
 	if err != nil || about.Size() == 0 {
 		t.Fatal("the append-only file is empty", err)
 	}
-	at := mathrand.Int64N(about.Size())
+	at := rand.Int64N(about.Size())
 	t.Logf("%s is cut at byte %d of %d", filepath.Base(file), at, about.Size())
 	if err := os.Truncate(file, at); err != nil {
 		t.Fatal(err)

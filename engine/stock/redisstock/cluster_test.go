@@ -71,6 +71,7 @@ func TestMasterFailsOver(t *testing.T) {
 		}
 	}
 	r.sell(3)
+	replica.CatchUp(master) // else it may lack the fence
 	master.Kill()
 	r.awaitRefusal()
 	r.refuses(replica, stock.OtherIdentity)
@@ -86,6 +87,7 @@ func TestMasterFailsOver(t *testing.T) {
 	}
 	r.surelyReady() // a first replica may have changed the identity
 	r.sell(1)
+	master.CatchUp(replica)
 	replica.Kill()
 	r.awaitRefusal()
 	r.refuses(master, stock.OtherIdentity)
