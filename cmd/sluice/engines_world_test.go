@@ -35,7 +35,7 @@ type deployment struct {
 	queue *sqlitequeue.Queue
 	sides [2]*side
 
-	mu   sync.Mutex
+	mu   sync.Mutex    // of seen, and of sides while buyers are under way
 	seen []audit.Entry // every call that placed an order
 
 	sleep sleep
@@ -89,7 +89,10 @@ func (d *deployment) queueFile() string { return filepath.Join(d.dir, "shared.db
 // start starts one of the two servers.
 func (d *deployment) start(i int) {
 	d.t.Helper()
-	d.sides[i] = d.serve(fmt.Sprint(i), d.role, func(p order.Partition, step string) { d.sleep.passed(i, p, step) })
+	s := d.serve(fmt.Sprint(i), d.role, func(p order.Partition, step string) { d.sleep.passed(i, p, step) })
+	d.mu.Lock()
+	d.sides[i] = s // buyers may be under way
+	d.mu.Unlock()
 }
 
 // serve starts a server with a directory of its own.
@@ -172,7 +175,9 @@ func (d *deployment) await(what string, done func() bool) {
 // buy asks server i for an order, and again and alternately after an answer that leaves it open, until there is one.
 func (d *deployment) buy(i int, user order.UserID, key, body string, units int64) audit.Entry {
 	for end := time.Now().Add(time.Minute); ; i++ {
+		d.mu.Lock()
 		s := d.sides[i%2]
+		d.mu.Unlock()
 		e := audit.Entry{User: user, Key: key, Units: units, Sent: time.Now().UnixMicro()}
 		a, err := s.with(http.DefaultClient, "POST", s.gateway+"/v1/orders", s.token(user), body, "Idempotency-Key", key)
 		e.Answered = time.Now().UnixMicro()

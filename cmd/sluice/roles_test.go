@@ -121,7 +121,6 @@ func (d *cast) comeAndGo(t *testing.T) {
 		d.sides[i].stop()
 		<-time.After(50 * time.Millisecond) // clients of it see broken connections
 		d.start(i)
-		d.in(t)
 		selling()
 	}
 	stop()
