@@ -85,7 +85,6 @@ func (f *flight) run() {
 			}
 			// Those who are about to ask join this batch: a yield costs less than a batch of their own.
 			runtime.Gosched()
-			runtime.Gosched() // requests that are about to ask join: on a busy machine a yield is cheaper than a batch of their own
 			f.tickets = p.intake.take(f.tickets[:0], p.e.tuning().BatchOrdersMax)
 			f.sell(s)
 			clear(f.tickets)
