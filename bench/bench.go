@@ -75,7 +75,7 @@ type runner struct {
 }
 
 // cases makes one case for every combination of connections and names, in the order in which a round takes them.
-func (r *runner) cases(names ...string) []*Case {
+func (r *runner) cases(names ...string) {
 	for _, connections := range r.o.Connections {
 		for _, name := range names {
 			r.report.Cases = append(r.report.Cases, Case{
@@ -83,11 +83,23 @@ func (r *runner) cases(names ...string) []*Case {
 			})
 		}
 	}
-	list := make([]*Case, len(r.report.Cases))
-	for i := range list {
-		list[i] = &r.report.Cases[i]
+}
+
+// rounds adds rounds to all cases, in turn, so that what changes in time meets all of them. one is a round of case i; n
+// counts the turns from 0.
+func (r *runner) rounds(one func(n, i int, c *Case) (*Round, error)) error {
+	for n := range r.o.Rounds {
+		for i := range r.report.Cases {
+			c := &r.report.Cases[i]
+			round, err := one(n, i, c)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+			c.Rounds = append(c.Rounds, *round)
+			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+		}
 	}
-	return list
+	return nil
 }
 
 // say tells whoever watches how far the run is.

@@ -10,18 +10,8 @@ import (
 
 // browse sends people: visits at a rate, each of them at least five requests.
 func (r *runner) browse(ctx context.Context) error {
-	cases := r.cases(fmt.Sprintf("%.0f visits/s", r.o.Rate))
-	for n := range r.o.Rounds {
-		for _, c := range cases {
-			round, err := r.visits(ctx, c.Connections)
-			if err != nil {
-				return err
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
-		}
-	}
-	return nil
+	r.cases(fmt.Sprintf("%.0f visits/s", r.o.Rate))
+	return r.rounds(func(_, _ int, c *Case) (*Round, error) { return r.visits(ctx, c.Connections) })
 }
 
 // visits is one round.

@@ -61,19 +61,15 @@ func (r *runner) ceilingOnly(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cases := r.cases("bare server")
-	for n := range r.o.Rounds {
-		for _, c := range cases {
-			round := &Round{Quiet: true, Verdict: notAudited}
-			if err := r.ceilingOf(ctx, c.Connections, reqs, round); err != nil {
-				return err
-			}
-			round.Rate, round.Answers, round.Answer = round.Ceiling, round.Ceiling, *round.CeilingTime
-			round.CPU = round.CeilingCPU
-			round.CeilingTime, round.CeilingCPU, round.Share, round.Ceiling = nil, 0, 0, 0
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+	r.cases("bare server")
+	return r.rounds(func(_, _ int, c *Case) (*Round, error) {
+		round := &Round{Quiet: true, Verdict: notAudited}
+		if err := r.ceilingOf(ctx, c.Connections, reqs, round); err != nil {
+			return nil, err
 		}
-	}
-	return nil
+		round.Rate, round.Answers, round.Answer = round.Ceiling, round.Ceiling, *round.CeilingTime
+		round.CPU = round.CeilingCPU
+		round.CeilingTime, round.CeilingCPU, round.Share, round.Ceiling = nil, 0, 0, 0
+		return round, nil
+	})
 }

@@ -15,18 +15,8 @@ const cancelEvery = 4
 
 // day is an ordinary day compressed into as long as it takes at the rate.
 func (r *runner) day(ctx context.Context) error {
-	cases := r.cases(fmt.Sprintf("%d orders at %.0f/s", r.o.Orders, r.o.Rate))
-	for n := range r.o.Rounds {
-		for _, c := range cases {
-			round, err := r.oneDay(ctx, c.Connections)
-			if err != nil {
-				return err
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
-		}
-	}
-	return nil
+	r.cases(fmt.Sprintf("%d orders at %.0f/s", r.o.Orders, r.o.Rate))
+	return r.rounds(func(_, _ int, c *Case) (*Round, error) { return r.oneDay(ctx, c.Connections) })
 }
 
 // oneDay is one round.

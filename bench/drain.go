@@ -28,18 +28,8 @@ type Drained struct {
 
 // drain stops the persisters, queues orders through the gateways, and starts them again.
 func (r *runner) drain(ctx context.Context) error {
-	cases := r.cases(fmt.Sprintf("a backlog of %d orders", r.o.Orders))
-	for n := range r.o.Rounds {
-		for _, c := range cases {
-			round, err := r.backlog(ctx, c.Connections)
-			if err != nil {
-				return err
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
-		}
-	}
-	return nil
+	r.cases(fmt.Sprintf("a backlog of %d orders", r.o.Orders))
+	return r.rounds(func(_, _ int, c *Case) (*Round, error) { return r.backlog(ctx, c.Connections) })
 }
 
 // backlog is one round.

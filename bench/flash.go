@@ -17,23 +17,19 @@ func (r *runner) flash(ctx context.Context) error {
 	for _, limit := range r.o.Limits {
 		names = append(names, limitName(limit))
 	}
-	cases := r.cases(names...)
-	for n := range r.o.Rounds {
-		for i, c := range cases {
-			limit := r.o.Limits[i%len(r.o.Limits)]
-			so := saleOptions{connections: c.Connections, limit: limit, lines: r.o.Lines, rate: r.o.Rate}
-			if n+i == 0 {
-				so.profile = r.o.Profile
-			}
-			round, err := r.sale(ctx, so)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.Name, err)
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+	r.cases(names...)
+	err := r.rounds(func(n, i int, c *Case) (*Round, error) {
+		limit := r.o.Limits[i%len(r.o.Limits)]
+		so := saleOptions{connections: c.Connections, limit: limit, lines: r.o.Lines, rate: r.o.Rate}
+		if n+i == 0 {
+			so.profile = r.o.Profile
 		}
+		return r.sale(ctx, so)
+	})
+	if err != nil {
+		return err
 	}
-	return r.shareOfRate(ctx, len(cases))
+	return r.shareOfRate(ctx)
 }
 
 func limitName(limit int) string {
@@ -44,11 +40,11 @@ func limitName(limit int) string {
 }
 
 // shareOfRate runs every case once more in an open loop, at a share of the rate at which it stored.
-func (r *runner) shareOfRate(ctx context.Context, cases int) error {
+func (r *runner) shareOfRate(ctx context.Context) error {
 	if r.o.RateShare <= 0 {
 		return nil
 	}
-	for i := range cases {
+	for i := range r.report.Cases { // those of now: it adds to them
 		c := r.report.Cases[i]
 		c.summarise()
 		rate := c.Rate * r.o.RateShare

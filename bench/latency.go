@@ -14,19 +14,10 @@ import (
 // latency puts ordinary orders, and then a sale, on the server at a rate that it keeps up with, and measures how long it
 // takes from the answer that an order is accepted until it is stored.
 func (r *runner) latency(ctx context.Context) error {
-	cases := r.cases(fmt.Sprintf("carts over %d offers at %.0f/s", shops*shopOffers, r.o.Rate), fmt.Sprintf("a sale at %.0f/s", r.o.Rate))
-	for n := range r.o.Rounds {
-		for i, c := range cases {
-			so := saleOptions{connections: c.Connections, rate: r.o.Rate, carts: i%2 == 0, looked: true}
-			round, err := r.sale(ctx, so)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.Name, err)
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
-		}
-	}
-	return nil
+	r.cases(fmt.Sprintf("carts over %d offers at %.0f/s", shops*shopOffers, r.o.Rate), fmt.Sprintf("a sale at %.0f/s", r.o.Rate))
+	return r.rounds(func(_, i int, c *Case) (*Round, error) {
+		return r.sale(ctx, saleOptions{connections: c.Connections, rate: r.o.Rate, carts: i%2 == 0, looked: true})
+	})
 }
 
 // Orders that are looked at from the answer that accepted them until they are stored. Both moments are the buyer's, by one

@@ -29,18 +29,7 @@ func (r *runner) mixed(ctx context.Context) error {
 	for _, f := range floods {
 		r.report.Cases = append(r.report.Cases, Case{Name: f.name, Connections: r.o.Connections[0]})
 	}
-	for n := range r.o.Rounds {
-		for i, f := range floods {
-			c := &r.report.Cases[i]
-			round, err := r.flood(ctx, f.rate)
-			if err != nil {
-				return fmt.Errorf("%s: %w", f.name, err)
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: ordinary %s", n+1, r.o.Rounds, c.Name, round.Ordinary.Answer)
-		}
-	}
-	return nil
+	return r.rounds(func(_, i int, _ *Case) (*Round, error) { return r.flood(ctx, floods[i].rate) })
 }
 
 // Ordinary is what ordinary orders beside a sale notice of it.

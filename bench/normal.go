@@ -15,19 +15,14 @@ const (
 
 // normal is an ordinary day: carts over many offers, at a set rate.
 func (r *runner) normal(ctx context.Context) error {
-	cases := r.cases(fmt.Sprintf("carts over %d offers, open loop at %.0f/s", shops*shopOffers, r.o.Rate))
-	file := r.o.Profile
-	for n := range r.o.Rounds {
-		for _, c := range cases {
-			round, err := r.sale(ctx, saleOptions{connections: c.Connections, rate: r.o.Rate, profile: file, carts: true})
-			if err != nil {
-				return err
-			}
-			c.Rounds, file = append(c.Rounds, *round), "" // the first round is profiled
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+	r.cases(fmt.Sprintf("carts over %d offers, open loop at %.0f/s", shops*shopOffers, r.o.Rate))
+	return r.rounds(func(n, i int, c *Case) (*Round, error) {
+		so := saleOptions{connections: c.Connections, rate: r.o.Rate, carts: true}
+		if n+i == 0 { // the first round is profiled
+			so.profile = r.o.Profile
 		}
-	}
-	return nil
+		return r.sale(ctx, so)
+	})
 }
 
 // carts describes ordinary orders on a server.

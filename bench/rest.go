@@ -22,18 +22,8 @@ const restBefore = 5 * time.Second
 
 // rest sells a little, waits until all is at rest, and looks what the processes use from then on.
 func (r *runner) rest(ctx context.Context) error {
-	cases := r.cases(fmt.Sprintf("nobody asks, for %s", r.o.Duration))
-	for n := range r.o.Rounds {
-		for _, c := range cases {
-			round, err := r.idle(ctx, c.Connections)
-			if err != nil {
-				return err
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %.2f %% of a core, audit %s", n+1, r.o.Rounds, c.Name, round.Rate, round.Verdict)
-		}
-	}
-	return nil
+	r.cases(fmt.Sprintf("nobody asks, for %s", r.o.Duration))
+	return r.rounds(func(_, _ int, c *Case) (*Round, error) { return r.idle(ctx, c.Connections) })
 }
 
 // idle is one round.

@@ -13,18 +13,8 @@ const storm = 5
 
 // retry sends every request several times, some copies at once and some later: one order per key.
 func (r *runner) retry(ctx context.Context) error {
-	cases := r.cases(fmt.Sprintf("each key %d times", r.o.Copies))
-	for n := range r.o.Rounds {
-		for _, c := range cases {
-			round, err := r.storms(ctx, c.Connections)
-			if err != nil {
-				return err
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
-		}
-	}
-	return nil
+	r.cases(fmt.Sprintf("each key %d times", r.o.Copies))
+	return r.rounds(func(_, _ int, c *Case) (*Round, error) { return r.storms(ctx, c.Connections) })
 }
 
 // pickCopies says which request a send is: the sends go over all keys in passes, up to storm copies of each in a pass.

@@ -19,21 +19,17 @@ func (r *runner) soldOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cases := r.cases("without key", "with key")
-	for n := range r.o.Rounds {
-		for i, c := range cases {
-			spec.Keyless, spec.Seed = i%2 == 0, spec.Seed+uint64(spec.Count)
-			reqs, err := load.Build(*spec)
-			if err != nil {
-				return err
-			}
-			round, err := r.refusals(ctx, s, c.Connections, reqs)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.Name, err)
-			}
-			c.Rounds = append(c.Rounds, *round)
-			r.say("round %d of %d, %s: %s", n+1, r.o.Rounds, c.Name, round.line())
+	r.cases("without key", "with key")
+	err = r.rounds(func(_, i int, c *Case) (*Round, error) {
+		spec.Keyless, spec.Seed = i%2 == 0, spec.Seed+uint64(spec.Count)
+		reqs, err := load.Build(*spec)
+		if err != nil {
+			return nil, err
 		}
+		return r.refusals(ctx, s, c.Connections, reqs)
+	})
+	if err != nil {
+		return err
 	}
 	_, err = s.stop()
 	return err

@@ -176,6 +176,12 @@ func reasons(refused map[string]int) string {
 
 // line is the round in one line.
 func (round *Round) line() string {
+	switch {
+	case round.Ordinary != nil:
+		return "ordinary " + round.Ordinary.Answer.String()
+	case round.Idle != nil:
+		return fmt.Sprintf("%.2f %% of a core, audit %s", round.Rate, round.Verdict)
+	}
 	s := fmt.Sprintf("%.0f/s", round.Rate)
 	if round.Share > 0 {
 		s += fmt.Sprintf(" of %.0f/s, share %.3f", round.Ceiling, round.Share)
