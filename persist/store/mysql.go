@@ -18,7 +18,7 @@ import (
 )
 
 // needed is what every session has whatever the data source name says: statements and stored values rely on it.
-// Anything else, innodb_lock_wait_timeout for one, the data source name may set.
+// Anything else, the defaults below for one, the data source name may set.
 var needed = map[string]string{
 	"autocommit": "1", // else what only reads stays in a transaction, and holds up whoever changes a table
 	"time_zone":  "'+00:00'",
@@ -55,7 +55,7 @@ func sessionConfig(dsn string, o *Options) (*mysql.Config, error) {
 	cfg.Timeout = defaultTo(cfg.Timeout, 5*time.Second)
 	cfg.ReadTimeout = defaultTo(cfg.ReadTimeout, 30*time.Second)
 	cfg.WriteTimeout = defaultTo(cfg.WriteTimeout, 30*time.Second)
-	params := map[string]string{"innodb_lock_wait_timeout": "10"}
+	params := maps.Clone(defaults)
 	maps.Copy(params, cfg.Params)
 	maps.Copy(params, needed)
 	cfg.Params = params
@@ -73,6 +73,14 @@ func (o *Options) beforeConnect(_ context.Context, cfg *mysql.Config) error {
 	return nil
 }
 
+// defaults are what a session has unless the data source name says otherwise. A server gives a transaction up, and its locks,
+// when it has heard nothing of it for wait_timeout seconds: a process that is frozen in the middle of one would hold up all
+// others for as long as it is. By itself a server waits for hours.
+var defaults = map[string]string{"innodb_lock_wait_timeout": "10", "wait_timeout": "20"}
+
+// idleMax is how long a connection is kept that nobody uses: less than wait_timeout, so that it is still one.
+const idleMax = 10 * time.Second
+
 const tlsSection = "store.tls"
 
 // openPool opens conns connections at most. Each is left after ten minutes, so that a server that came back, or one behind
@@ -86,6 +94,7 @@ func openPool(cfg *mysql.Config, conns int) (*sql.DB, error) {
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	db.SetConnMaxLifetime(10 * time.Minute)
+	db.SetConnMaxIdleTime(idleMax)
 	return db, nil
 }
 

@@ -26,12 +26,15 @@ func TestSessions(t *testing.T) {
 	s := openStore(t, o)
 	for name, db := range map[string]*sql.DB{"write": s.shards[0].write, "read": s.shards[0].read} {
 		var mode, zone, isolation, charset string
-		var wait, auto int
-		noError(t, db.QueryRow("SELECT @@sql_mode, @@time_zone, @@character_set_client, @@innodb_lock_wait_timeout, @@autocommit").
-			Scan(&mode, &zone, &charset, &wait, &auto))
+		var wait, auto, idle int
+		noError(t, db.QueryRow("SELECT @@sql_mode, @@time_zone, @@character_set_client, @@innodb_lock_wait_timeout, @@autocommit, @@wait_timeout").
+			Scan(&mode, &zone, &charset, &wait, &auto, &idle))
 		noError(t, db.QueryRow("SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(new(string), &isolation))
 		if !strings.Contains(mode, "STRICT_ALL_TABLES") || zone != "+00:00" || isolation != "READ-COMMITTED" || charset != "utf8mb4" || wait != 3 || auto != 1 {
 			t.Errorf("%s: mode %s, zone %s, isolation %s, character set %s, lock wait %d, autocommit %d", name, mode, zone, isolation, charset, wait, auto)
+		}
+		if time.Duration(idle)*time.Second != 2*idleMax {
+			t.Errorf("%s: the server waits %d s for a session that says nothing", name, idle)
 		}
 	}
 	if _, err := s.shards[0].write.Exec("UPDATE node SET owner = ? WHERE n = 1", strings.Repeat("x", 201)); err == nil {

@@ -156,7 +156,7 @@ func (s *Store) migrate(ctx context.Context, sh *shard) error {
 	if err != nil {
 		return err
 	}
-	cfg.ReadTimeout = 0
+	cfg.ReadTimeout, cfg.Params["wait_timeout"] = 0, "28800" // whoever holds the lock says nothing meanwhile
 	db, err := openPool(cfg, 2)
 	if err != nil {
 		return err

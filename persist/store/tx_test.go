@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Two transactions that lock two rows in opposite order deadlock; the one that is rolled back runs again.
@@ -81,6 +82,43 @@ func TestLockTimeoutRunsAgain(t *testing.T) {
 	noError(t, s.shards[0].read.QueryRow("SELECT SUM(since_at) FROM node").Scan(&sum))
 	if sum != 3 {
 		t.Errorf("the rows say %d, want 3: each of three once", sum)
+	}
+}
+
+// A process that is frozen in the middle of a transaction holds nobody up for long, and what it was about to do takes effect
+// once when it goes on.
+func TestFrozenTransactionLetsGo(t *testing.T) {
+	t.Parallel()
+	needMySQL(t)
+	o := testOptions(t, MySQL, 1)
+	o.Shards[0] += "?wait_timeout=1"
+	s := openStore(t, o)
+	add := func(t *tx) error {
+		_, err := t.exec("UPDATE node SET since_at = since_at + 1 WHERE n = 5")
+		return err
+	}
+	runs := 0
+	noError(t, s.update(context.Background(), 0, 0, func(tx *tx) error {
+		if err := add(tx); err != nil {
+			return err
+		}
+		if runs++; runs == 1 {
+			other, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			if err := s.update(other, 0, 0, add); err != nil { // all that while nothing is said here
+				t.Errorf("beside a transaction that says nothing: %v", err)
+			}
+		}
+		_, err := tx.exec("UPDATE node SET since_at = since_at + 1 WHERE n = 6")
+		return err
+	}))
+	if runs != 2 {
+		t.Errorf("%d runs, want 2", runs)
+	}
+	var sum int
+	noError(t, s.shards[0].read.QueryRow("SELECT SUM(since_at) FROM node").Scan(&sum))
+	if sum != 3 {
+		t.Errorf("the rows say %d, want 3", sum)
 	}
 }
 
