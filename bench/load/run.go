@@ -74,6 +74,10 @@ func (r *runner) connect(ctx context.Context) error {
 	for i := range r.o.Connections {
 		c := &conn{r: r, addr: r.o.Addrs[i%len(r.o.Addrs)], buf: make([]byte, 16<<10)}
 		nc, err := r.dial(ctx, c.addr)
+		if err != nil && ctx.Err() != nil { // ended before it began
+			r.stop.Store(true)
+			return nil
+		}
 		if err != nil {
 			for _, c := range r.conns {
 				_ = (*c.nc.Load()).Close()

@@ -190,6 +190,9 @@ func TestStops(t *testing.T) {
 	if c := res.Count(); c.Sent > 100 || int64(c.Sent) != res.Latency(func(*Result) bool { return true }).TotalCount() {
 		t.Errorf("%+v: requests that were not due when the run was stopped were sent", c)
 	}
+	if res, err = Run(ctx, Options{Addrs: []string{addr}, Connections: 2}, reqs); err != nil || res.Count().Sent > 0 {
+		t.Errorf("stopped before it began: %+v, %v", res, err)
+	}
 	begun := time.Now()
 	run(t, Options{Addrs: []string{addr}, Connections: 2, Rate: 10, Duration: 200 * time.Millisecond}, reqs)
 	if took := time.Since(begun); took > 10*time.Second {
