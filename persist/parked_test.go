@@ -121,6 +121,28 @@ func TestSweepFindsWhatOthersParked(t *testing.T) {
 	}
 }
 
+// A page of what is parked ends with the whole of its last order, and may be longer for it: what lies behind is swept too.
+func TestSweepGoesOnBehindALongPage(t *testing.T) {
+	t.Parallel()
+	k := newParking(t)
+	var rows []store.Row
+	for e := range order.Epoch(sweepPage + 3) {
+		rows = append(rows, k.row(1000+e))
+	}
+	again := rows[sweepPage-1] // claimed in another batch as well
+	again.Batch++
+	if err := k.park(k.home, 0, append(rows, again), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.sweepHome(t.Context(), k.home); err != nil {
+		t.Fatal(err)
+	}
+	left, err := k.store.Parked(t.Context(), k.home, 0, sweepPage)
+	if err != nil || len(left) != 0 {
+		t.Errorf("%d orders are parked still, %v", len(left), err)
+	}
+}
+
 // What a newer program has parked stays parked, and holds up nothing else.
 func TestSweepLeavesWhatItCannotRead(t *testing.T) {
 	t.Parallel()

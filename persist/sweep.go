@@ -119,7 +119,7 @@ func (p *Persist) sweepShard(ctx context.Context, home, shard int) (more, stays 
 		return false, true, err
 	}
 	p.stats.unparked.Add(int64(len(parked) - len(poison)))
-	return len(page) == sweepPage, len(rows) < len(page), nil
+	return len(page) >= sweepPage, len(rows) < len(page), nil // a page ends with the whole of its last order
 }
 
 // readable is the orders that this program can read.
