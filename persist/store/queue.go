@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"sluice/engine/order"
@@ -14,11 +15,16 @@ import (
 // that a person can change, by AdoptQueue.
 const queueFact = "queue"
 
+// adopting stands before the identity while AdoptQueue makes it the deployment's: until that has ended no process starts.
+const adopting = "adopting "
+
 // otherQueue says why a queue is not the one that is stored; empty: it is, or none is stored yet. Another queue would
 // cut what lies in the stored one: its barriers come without the batches that were accepted before them.
 func otherQueue(stored, found string) string {
 	what := "and this one is " + found
 	switch {
+	case strings.HasPrefix(stored, adopting):
+		return "`sluice queue adopt` has begun to make another queue the deployment's (" + stored[len(adopting):] + ") and has not ended: run it again"
 	case stored == "" || stored == found:
 		return ""
 	case found == "":
@@ -67,11 +73,16 @@ func (e *AliveError) Error() string {
 // AdoptQueue makes another queue the deployment's, for one that is lost for ever or drained. What was claimed for orders
 // whose message was lost before they were recorded is given back, and units tells how much that was. Every partition is
 // to be rebuilt at the next start: what fast stock counts as sold may have been in the lost queue only. No process of the
-// deployment may run, which the leases of node numbers tell: otherwise *AliveError, and nothing is changed. A process
-// that starts meanwhile is refused by KeepQueue. After an error the deployment keeps to its former queue; the call can
-// be repeated.
+// deployment may run, which the leases of node numbers tell: otherwise *AliveError, and nothing is changed. From then on
+// KeepQueue refuses every process that starts, until the call has ended; after an error it has to be repeated.
 func (s *Store) AdoptQueue(ctx context.Context, identity string) (units int64, err error) {
-	if err := s.update(ctx, 0, 0, (*tx).nobodyRuns); err != nil {
+	err = s.update(ctx, 0, 0, func(t *tx) error {
+		if err := t.nobodyRuns(); err != nil {
+			return err
+		}
+		return t.keepTo(adopting + identity)
+	})
+	if err != nil {
 		return 0, err
 	}
 	if units, err = s.returnLost(ctx); err != nil {
@@ -86,14 +97,13 @@ func (s *Store) AdoptQueue(ctx context.Context, identity string) (units int64, e
 			return units, onShard(err, "ask for rebuilds", home)
 		}
 	}
-	err = s.update(ctx, 0, 0, func(t *tx) error {
-		if err := t.nobodyRuns(); err != nil {
-			return err
-		}
-		_, err := t.exec("INSERT INTO fact (name, value) VALUES (?, ?)"+t.d.upsert("name", "value = new(value)"), queueFact, identity)
-		return err
-	})
+	err = s.update(ctx, 0, 0, func(t *tx) error { return t.keepTo(identity) })
 	return units, onShard(err, "store the queue's identity", 0)
+}
+
+func (t *tx) keepTo(queue string) error {
+	_, err := t.exec("INSERT INTO fact (name, value) VALUES (?, ?)"+t.d.upsert("name", "value = new(value)"), queueFact, queue)
+	return err
 }
 
 // nobodyRuns locks every node number: until the transaction ends nobody gets one.

@@ -76,6 +76,13 @@ func TestAdoptQueue(t *testing.T) {
 			t.Errorf("queue %q, %v, part %+v", q, err, d.part())
 		}
 		d.expect(d.offers[0], 1000-1-16-5-3-10, map[order.UserID]int64{1: 11, 3: 16, 4: 5, 5: 3})
+		// One that died on its way: nobody starts, with either queue, until it is run again.
+		noError(t, d.update(ctx, 0, 0, func(t *tx) error { return t.keepTo(adopting + "q:new") }))
+		for _, queue := range []string{"q:lost", "q:new"} {
+			if _, err := d.KeepQueue(ctx, queue); err == nil || !strings.Contains(err.Error(), "adopt` has begun") {
+				t.Errorf("queue %s while one is adopted: %v", queue, err)
+			}
+		}
 		var units int64
 		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			units, err = d.AdoptQueue(ctx, "q:new")
