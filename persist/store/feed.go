@@ -50,7 +50,7 @@ func (s *Store) NumberEvents(ctx context.Context, shard int) (given int, more bo
 	waiting := false
 	err = s.query(ctx, shard, "SELECT 1 FROM order_event WHERE feed_n IS NULL LIMIT 1", func(r *sql.Rows) error { return r.Scan(&waiting) })
 	if err == nil && waiting { // at rest nothing is written
-		err = s.update(ctx, shard, 0, func(t *tx) error {
+		err = s.update(ctx, shard, order.Flash, func(t *tx) error { // no ordinary order waits for it
 			given, more, err = t.numberEvents()
 			return err
 		})
@@ -166,7 +166,7 @@ func (s *Store) FeedPublished(ctx context.Context, shard int) (number int64, err
 
 // SetFeedPublished notes that everything up to number is published. It never goes back: another process may be further.
 func (s *Store) SetFeedPublished(ctx context.Context, shard int, number int64) error {
-	err := s.update(ctx, shard, 0, func(t *tx) error {
+	err := s.update(ctx, shard, order.Flash, func(t *tx) error {
 		_, err := t.exec("UPDATE counter SET next = ? WHERE name = 'feed_published' AND next < ?", number+1, number+1)
 		return err
 	})
