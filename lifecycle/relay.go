@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"sluice/internal/crash"
 	"sluice/lifecycle/feed"
 )
 
@@ -70,7 +69,6 @@ func (l *Lifecycle) publishPage(ctx context.Context, shard int) (int, error) {
 	if err := l.publisher.Publish(ctx, shard, events); err != nil {
 		return 0, fmt.Errorf("publish %d events from number %d on: %w", len(events), events[0].Number, err)
 	}
-	crash.At("feed")
 	l.count.published.Add(int64(len(events)))
 	return len(events), l.store.SetFeedPublished(ctx, shard, events[len(events)-1].Number)
 }
