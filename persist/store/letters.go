@@ -19,7 +19,6 @@ func (s *Store) Letters() *Letters { return &Letters{s} }
 
 // Bury keeps a message, durably. One that is there already stays as it is.
 func (l *Letters) Bury(ctx context.Context, d queue.Delivery, reason string) error {
-	reason = cleanText(reason[:min(len(reason), errorMax)])
 	body := append([]byte{}, d.Body...) // nil would be NULL
 	err := l.store.update(ctx, 0, 0, func(t *tx) error {
 		now, err := t.now()
@@ -27,7 +26,7 @@ func (l *Letters) Bury(ctx context.Context, d queue.Delivery, reason string) err
 			return err
 		}
 		_, err = t.exec("INSERT INTO dead_letter (p, position, at, reason, body) VALUES (?, ?, ?, ?, ?)"+t.d.upsert("p, position", ""),
-			int64(d.Partition), int64(d.Position), now, reason, body)
+			int64(d.Partition), int64(d.Position), now, errorText(reason), body)
 		return err
 	})
 	if err != nil {

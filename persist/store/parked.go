@@ -40,9 +40,8 @@ func (s *Store) Park(ctx context.Context, home int, parked []ParkedOrder) error 
 	for i := range parked {
 		o := &parked[i]
 		partitions[i] = o.Partition
-		text := o.Error[:min(len(o.Error), errorMax)]
 		values = append(values, int64(o.Order), int64(o.Batch), int64(o.Shard), int64(o.Partition), int64(o.Epoch),
-			string(o.Status), string(o.Reason), cleanText(text), o.Bytes)
+			string(o.Status), string(o.Reason), errorText(o.Error), o.Bytes)
 	}
 	const columns = "parked (order_id, batch_id, shard, p, epoch, status, reason, error, bytes)"
 	keepError := "error = CASE WHEN new(error) <> '' THEN new(error) ELSE parked.error END"
@@ -59,9 +58,9 @@ func compareParked(a, b ParkedOrder) int {
 	return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Batch, b.Batch))
 }
 
-// cleanText is s without what a database may refuse as text.
-func cleanText(s string) string {
-	b := []byte(s)
+// errorText is s as it is kept beside what it speaks of: not longer than errorMax, without what a database may refuse as text.
+func errorText(s string) string {
+	b := []byte(s[:min(len(s), errorMax)])
 	for i, c := range b {
 		if c < ' ' || c > '~' {
 			b[i] = '?'

@@ -221,9 +221,8 @@ func (s *Store) resolved(ctx context.Context, parked *ParkedOrder, out Resolutio
 }
 
 func (s *Store) setParkedError(ctx context.Context, o *ParkedOrder, text string) error {
-	text = cleanText(text[:min(len(text), errorMax)])
 	return s.onPart(ctx, o.Partition, "note why an order is refused", func(t *tx, _ *Part, _ order.Milli) error {
-		_, err := t.exec("UPDATE parked SET error = ? WHERE order_id = ? AND batch_id = ?", text, o.Order, o.Batch)
+		_, err := t.exec("UPDATE parked SET error = ? WHERE order_id = ? AND batch_id = ?", errorText(text), o.Order, o.Batch)
 		return err
 	})
 }
