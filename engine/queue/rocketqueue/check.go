@@ -155,8 +155,12 @@ func (r *Report) settings(o *Options, addr string, of map[string]string) {
 			r.fault("broker %s: it deletes messages after %d h (fileReservedTime), stored as orders or not; engine.max_queue_age, %v, may be half of that at most",
 				addr, hours, o.MaxQueueAge)
 		} else {
-			r.note("broker %s: it deletes messages after %d h, earlier if its disk is more than %s %% full", addr, hours, of["diskMaxUsedSpaceRatio"])
+			r.note("broker %s: it deletes messages after %d h", addr, hours)
 		}
+	}
+	if of["cleanFileForciblyEnable"] != "false" {
+		r.warn("broker %s: cleanFileForciblyEnable is %q: when its disk is nearly full it deletes messages whatever their age, stored as orders or not; "+
+			"with false it takes no more instead", addr, of["cleanFileForciblyEnable"])
 	}
 	switch seconds, ok := number("serverChannelMaxIdleTimeSeconds"); {
 	case !ok:

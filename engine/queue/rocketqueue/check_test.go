@@ -39,7 +39,7 @@ func TestBrokerSettings(t *testing.T) {
 	t.Parallel()
 	o := Options{MaxQueueAge: 2 * time.Hour}
 	good := map[string]string{"flushDiskType": "SYNC_FLUSH", "maxMessageSize": strconv.Itoa(queue.MessageMax), "fileReservedTime": "4",
-		"diskMaxUsedSpaceRatio": "75", "serverChannelMaxIdleTimeSeconds": "35"}
+		"cleanFileForciblyEnable": "false", "serverChannelMaxIdleTimeSeconds": "35"}
 	var r Report
 	if r.settings(&o, "b:1", good); len(r.Notes) != 3 || len(r.Warnings)+len(r.Faults) > 0 {
 		t.Errorf("%+v", r)
@@ -54,6 +54,7 @@ func TestBrokerSettings(t *testing.T) {
 		{"fileReservedTime", "3", true, "it deletes messages after 3 h (fileReservedTime), stored as orders or not; engine.max_queue_age, 2h0m0s, may be half of that at most"},
 		{"serverChannelMaxIdleTimeSeconds", "14", true, "consumers are thrown out between two heartbeats"},
 		{"serverChannelMaxIdleTimeSeconds", "34", false, "a publication may be caught in it; 45 is better"},
+		{"cleanFileForciblyEnable", "true", false, "it deletes messages whatever their age, stored as orders or not"},
 		{"maxMessageSize", "", false, `its maxMessageSize is ""`},
 	} {
 		settings := maps.Clone(good)
