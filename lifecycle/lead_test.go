@@ -14,7 +14,7 @@ type lead struct {
 	leader.Alone
 	mu   sync.Mutex
 	no   bool
-	left []string
+	left map[string]bool
 }
 
 func (l *lead) Leads(context.Context, string, time.Duration) bool {
@@ -26,13 +26,13 @@ func (l *lead) Leads(context.Context, string, time.Duration) bool {
 func (l *lead) Leave(_ context.Context, job string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.left = append(l.left, job)
+	l.left[job] = true
 }
 
 // One process expires unpaid orders and relays events, and leaves both to another one when it stops.
 func TestWhoLeadsExpires(t *testing.T) {
 	onDialects(t, func(x *shop) {
-		other, here := &lead{no: true}, &lead{}
+		other, here := &lead{no: true, left: map[string]bool{}}, &lead{left: map[string]bool{}}
 		x.start(Options{Leader: other, Tuning: Tuning{ExpireEvery: time.Millisecond, EventsEvery: time.Millisecond}})
 		idle := x.Lifecycle
 		x.start(Options{Leader: here, Tuning: Tuning{ExpireEvery: 100 * time.Millisecond}})
