@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // An event is one JSON object, in the feed and for whoever reads it:
@@ -68,11 +70,29 @@ func AppendEvent(b []byte, e *Event) []byte {
 
 // appendJSON appends a JSON string.
 func appendJSON(b []byte, s string) []byte {
+	if plain(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		panic("BUG: a text does not encode: " + err.Error())
 	}
 	return append(b, text...)
+}
+
+// plain tells that encoding/json writes a text as it is, between quotes.
+func plain[T string | []byte](text T) bool {
+	multi := false
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c >= utf8.RuneSelf:
+			multi = true
+		case c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&':
+			return false
+		}
+	}
+	// U+2028 and U+2029 are escaped.
+	return !multi || utf8.ValidString(string(text)) && !strings.Contains(string(text), "\u2028"[:2])
 }
 
 // ParseEvent reads what AppendEvent writes, and skips fields that it does not know. The event keeps nothing of b.

@@ -1,6 +1,8 @@
 package order_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -96,5 +98,55 @@ func TestMaskDetails(t *testing.T) {
 		strings.Repeat("&", 64) + `","invoice":{"title":"e","tax_id":"f"},"note":"g"}`
 	if n := len(order.MaskDetails([]byte(longest))); n > order.EventBytesMax-1024 {
 		t.Errorf("%d bytes of masked details", n)
+	}
+}
+
+// Details are masked in the same way in the form in which orders store them and in any other, which is one space longer.
+func FuzzMaskDetails(f *testing.F) {
+	f.Add("Name Ω", "555-0100", "North, 北", "Line \\ \"1\"", "90210", "van", "Title", "TAX", "note", true, true)
+	f.Add("", "", "", "", "", "", "", "", "", true, true)
+	f.Add("", "", "", "", "", "", "", "", "n", false, false)
+	f.Add("a", "b", "<c>\u2028", "d", "", "&", "t", "", "", true, true)
+	f.Add("a\xff", "b\xff", "c\xff", "d", "", "e\xff", "t", "", "", true, false)
+	f.Fuzz(func(t *testing.T, name, phone, region, line, postcode, method, title, tax, note string, address, invoice bool) {
+		d := order.Details{DeliveryMethod: method, Note: note}
+		if address {
+			d.Address = &order.Address{Name: name, Phone: phone, Region: region, Line: line, Postcode: postcode}
+		}
+		if invoice {
+			d.Invoice = &order.Invoice{Title: title, TaxID: tax}
+		}
+		var stored bytes.Buffer
+		e := json.NewEncoder(&stored)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(&d); err != nil {
+			t.Fatal(err)
+		}
+		b := bytes.TrimSpace(stored.Bytes())
+		got, want := order.MaskDetails(b), order.MaskDetails(append([]byte(" "), b...))
+		if string(got) != string(want) {
+			t.Errorf("%s masked is\n%s and with a space before it\n%s", b, got, want)
+		}
+	})
+}
+
+// Other JSON is masked in the same way with a space before it, too.
+func FuzzMaskOther(f *testing.F) {
+	for _, s := range []string{`{}`, `{"note":"a"}`, `{"note":""}`, `{"note":"a","note":"b"}`, `{"name":"x"}`, `{"address":{"name":"a"}}`, `{"note":"a}`,
+		`{"note":"\`, `{"x":"y"}`, `{,"note":"a"}`, `{"note":"a"}{}`, `{"note":1}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, want := order.MaskDetails(b), order.MaskDetails(append([]byte(" "), b...))
+		if string(got) != string(want) && json.Valid(b) {
+			t.Errorf("%q masked is\n%q and with a space before it\n%q", b, got, want)
+		}
+	})
+}
+
+func BenchmarkMaskDetails(b *testing.B) {
+	details := []byte(`{"address":{"name":"Name","phone":"555-0100","region":"North","line":"Line 1","postcode":"90210"},"delivery_method":"van","note":"n"}`)
+	for b.Loop() {
+		order.MaskDetails(details)
 	}
 }
