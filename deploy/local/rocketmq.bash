@@ -116,7 +116,7 @@ rocketmq_broker_config() {
 		mappedFileSizeConsumeQueue=1200000
 		mappedFileSizeTimerLog=8388608
 		messageIndexEnable=false
-		timerPrecisionMs=100
+		timerFlushIntervalMs=60000
 		flushConsumerOffsetInterval=1000
 		serverChannelMaxIdleTimeSeconds=45
 		maxMessageSize=4194304
