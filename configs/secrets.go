@@ -151,7 +151,7 @@ func (c *Config) RereadSecrets(environ []string, last *Secrets) (*Secrets, error
 	}
 	for _, secret := range c.secrets() {
 		if kept := last.values[secret.key]; len(s.values[secret.key]) == 0 && len(kept) > 0 {
-			s.values[secret.key] = kept
+			s.values[secret.key], s.from[secret.key] = kept, last.from[secret.key]
 			if err == nil {
 				err = fmt.Errorf("%s is not in %s any more", secret.key, last.from[secret.key])
 			}
@@ -306,7 +306,8 @@ func loopback(addr string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// fromDataDir fills the missing secrets from secrets.yaml, generating those that are not there.
+// fromDataDir fills the missing secrets from secrets.yaml, generating those that are not there. One that is not right is
+// left out, and then nothing is written.
 func (c *Config) fromDataDir(into *Secrets, missing []secret, generate bool) error {
 	path := filepath.Join(c.DataDir, secretsFile)
 	kept, err := readSecrets(path)
@@ -314,6 +315,7 @@ func (c *Config) fromDataDir(into *Secrets, missing []secret, generate bool) err
 		return err
 	}
 	var generated bool
+	var errs []error
 	for _, s := range missing {
 		if kept[s.key] == "" && generate {
 			kept[s.key] = newSecret()
@@ -322,12 +324,10 @@ func (c *Config) fromDataDir(into *Secrets, missing []secret, generate bool) err
 		if kept[s.key] == "" {
 			continue
 		}
-		if err := into.take(s, kept[s.key], path+": "+s.key); err != nil {
-			return err
-		}
+		errs = append(errs, into.take(s, kept[s.key], path+": "+s.key))
 	}
-	if !generated {
-		return nil
+	if err := errors.Join(errs...); err != nil || !generated {
+		return err
 	}
 	return writeSecrets(path, kept)
 }
