@@ -14,6 +14,7 @@ import (
 
 	"sluice/configs"
 	"sluice/internal/crash"
+	"sluice/internal/lockfile"
 )
 
 func newRestore(s *settings) *cobra.Command {
@@ -63,7 +64,7 @@ func restore(ctx context.Context, c *configs.Config, d *drivers, r *restoration)
 	if err := nothingThere(files); err != nil {
 		return err
 	}
-	lock, err := lockDir(c.DataDir)
+	lock, err := lockEmpty(c.DataDir, files)
 	if err != nil {
 		return err
 	}
@@ -75,8 +76,8 @@ func restore(ctx context.Context, c *configs.Config, d *drivers, r *restoration)
 	if err := errors.Join(syncFile(mark), syncDir(c.DataDir)); err != nil {
 		return err
 	}
-	if err := r.put(ctx, m, files); err != nil { // what was made is removed, the mark last
-		return errors.Join(err, remove(files), os.Remove(mark))
+	if err := r.put(ctx, m, files); err != nil {
+		return errors.Join(err, undo(files, mark))
 	}
 	crash.At("restored")
 	if err := errors.Join(os.Remove(mark), syncDir(c.DataDir)); err != nil {
@@ -103,6 +104,18 @@ func nothingThere(files []backupFile) error {
 		}
 	}
 	return nil
+}
+
+// lockEmpty locks the data directory and looks once more: a server may have begun there and ended since the first look.
+func lockEmpty(dir string, files []backupFile) (*lockfile.Lock, error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := nothingThere(files); err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	return lock, nil
 }
 
 func (r *restoration) put(ctx context.Context, m *manifest, files []backupFile) error {
@@ -132,6 +145,14 @@ func (f *backupFile) place(ctx context.Context, from, to string) error {
 	}
 	err = f.copy(ctx, from, out)
 	return errors.Join(err, out.Sync(), out.Close(), syncDir(filepath.Dir(to)))
+}
+
+// undo removes what was made, and the mark last: it stays as long as a part of a backup is there.
+func undo(files []backupFile, mark string) error {
+	if err := remove(files); err != nil {
+		return err
+	}
+	return os.Remove(mark)
 }
 
 func remove(files []backupFile) error {
