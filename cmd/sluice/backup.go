@@ -15,6 +15,7 @@ import (
 
 	"sluice/configs"
 	"sluice/internal/crash"
+	"sluice/internal/fsync"
 	"sluice/internal/sqlitecopy"
 	"sluice/persist/store"
 )
@@ -90,7 +91,7 @@ func (b *backup) run(ctx context.Context) (err error) {
 	if err := os.Rename(work, b.dir); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(b.dir)); err != nil {
+	if err := fsync.Dir(filepath.Dir(b.dir)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(b.out, "backup of %s, %d files, %d MiB in %v: %s\n", m.At.Format(time.RFC3339), len(m.Files), b.copied>>20,

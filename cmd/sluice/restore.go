@@ -14,6 +14,7 @@ import (
 
 	"sluice/configs"
 	"sluice/internal/crash"
+	"sluice/internal/fsync"
 	"sluice/internal/lockfile"
 )
 
@@ -73,14 +74,14 @@ func restore(ctx context.Context, c *configs.Config, d *drivers, r *restoration)
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
-	if err := errors.Join(syncFile(mark), syncDir(c.DataDir)); err != nil {
+	if err := errors.Join(fsync.File(mark), fsync.Dir(c.DataDir)); err != nil {
 		return err
 	}
 	if err := r.put(ctx, m, files); err != nil {
 		return errors.Join(err, undo(files, mark))
 	}
 	crash.At("restored")
-	if err := errors.Join(os.Remove(mark), syncDir(c.DataDir)); err != nil {
+	if err := errors.Join(os.Remove(mark), fsync.Dir(c.DataDir)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(r.out, "restored as of %s: start the server, then run `sluice audit`\n", m.At.Format(time.RFC3339))
@@ -144,7 +145,7 @@ func (f *backupFile) place(ctx context.Context, from, to string) error {
 		return err
 	}
 	err = f.copy(ctx, from, out)
-	return errors.Join(err, out.Sync(), out.Close(), syncDir(filepath.Dir(to)))
+	return errors.Join(err, out.Sync(), out.Close(), fsync.Dir(filepath.Dir(to)))
 }
 
 // undo removes what was made, and the mark last: it stays as long as a part of a backup is there.
