@@ -93,7 +93,16 @@ func (s *Secrets) Sources() (list []string) {
 	return list
 }
 
-const secretsFile = "secrets.yaml"
+// SecretsFile is the file in the data directory that holds the secrets which are given nowhere else.
+const SecretsFile = "secrets.yaml"
+
+// SecretKeys are the names of all secrets, as in SecretsFile and in Changed.
+func SecretKeys() (keys []string) {
+	for _, secret := range (&Config{}).secrets() {
+		keys = append(keys, secret.key)
+	}
+	return keys
+}
 
 // The keys of the secrets that a server cannot do without.
 const (
@@ -151,7 +160,7 @@ func (c *Config) RereadSecrets(environ []string, last *Secrets) (*Secrets, error
 	}
 	for _, secret := range c.secrets() {
 		if kept := last.values[secret.key]; len(s.values[secret.key]) == 0 && len(kept) > 0 {
-			s.values[secret.key] = kept
+			s.values[secret.key], s.from[secret.key] = kept, last.from[secret.key]
 			if err == nil {
 				err = fmt.Errorf("%s is not in %s any more", secret.key, last.from[secret.key])
 			}
@@ -253,7 +262,7 @@ func (s *secret) fromEnvironment(environ []string) string {
 
 // SecretPaths are the files that secrets may come from.
 func (c *Config) SecretPaths() []string {
-	paths := []string{filepath.Join(c.DataDir, secretsFile)}
+	paths := []string{filepath.Join(c.DataDir, SecretsFile)}
 	for _, secret := range c.secrets() {
 		if secret.file != "" {
 			paths = append(paths, secret.file)
@@ -306,14 +315,16 @@ func loopback(addr string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// fromDataDir fills the missing secrets from secrets.yaml, generating those that are not there.
+// fromDataDir fills the missing secrets from secrets.yaml, generating those that are not there. One that is not right is
+// left out, and then nothing is written.
 func (c *Config) fromDataDir(into *Secrets, missing []secret, generate bool) error {
-	path := filepath.Join(c.DataDir, secretsFile)
+	path := filepath.Join(c.DataDir, SecretsFile)
 	kept, err := readSecrets(path)
 	if err != nil {
 		return err
 	}
 	var generated bool
+	var errs []error
 	for _, s := range missing {
 		if kept[s.key] == "" && generate {
 			kept[s.key] = newSecret()
@@ -322,12 +333,10 @@ func (c *Config) fromDataDir(into *Secrets, missing []secret, generate bool) err
 		if kept[s.key] == "" {
 			continue
 		}
-		if err := into.take(s, kept[s.key], path+": "+s.key); err != nil {
-			return err
-		}
+		errs = append(errs, into.take(s, kept[s.key], path+": "+s.key))
 	}
-	if !generated {
-		return nil
+	if err := errors.Join(errs...); err != nil || !generated {
+		return err
 	}
 	return writeSecrets(path, kept)
 }
@@ -362,7 +371,7 @@ func writeSecrets(path string, kept map[string]string) error {
 			text += key + ": \"" + kept[key] + "\"\n"
 		}
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), secretsFile+".*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), SecretsFile+".*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("secrets: %w", err)
 	}

@@ -191,9 +191,46 @@ func TestReread(t *testing.T) {
 	if last := reread(later, "ops_token is not in "+own); last.OpsToken != first.OpsToken {
 		t.Errorf("%+v", last)
 	}
+	if last := reread(reread(later, "ops_token is not in "+own), "ops_token is not in "+own); last.OpsToken != first.OpsToken {
+		t.Errorf("%+v", last)
+	}
 	put(own, "ops_token: hidden-0123456789\n")
 	if last := reread(later, "", "ops_token"); last.OpsToken != "hidden-0123456789" {
 		t.Errorf("%+v", last)
+	}
+}
+
+// One secret in secrets.yaml that is not right keeps none of those behind it from being taken, and a start from writing over it.
+func TestSecretsOfOneFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c, err := load(configs.Source{Set: []string{"data_dir=" + dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := c.LoadSecrets(nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, text := filepath.Join(dir, "secrets.yaml"), "jwt_secret: hidden-and-short\nops_token: 0123456789abcdef\n"
+	if err := os.WriteFile(own, []byte(text+"service_token: fedcba9876543210\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next, err := c.RereadSecrets(nil, first)
+	if err == nil || !strings.Contains(err.Error(), own+": jwt_secret must have at least 32 characters") {
+		t.Error(err)
+	}
+	if next.JWT != first.JWT || next.OpsToken != "0123456789abcdef" || next.ServiceToken != "fedcba9876543210" {
+		t.Errorf("%+v", next)
+	}
+	if err := os.WriteFile(own, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.LoadSecrets(nil, true); err == nil {
+		t.Error("a secret that is too short is taken")
+	}
+	if b, err := os.ReadFile(own); err != nil || string(b) != text {
+		t.Errorf("%v\n%s", err, b)
 	}
 }
 

@@ -180,7 +180,7 @@ func TestRedisEvents(t *testing.T) {
 
 func onRedis(addr, password string) redisstock.Options {
 	o := redisstock.Defaults()
-	o.Addrs, o.Password = []string{addr}, password
+	o.Addrs, o.Credentials = []string{addr}, func() (string, string) { return "", password }
 	return o
 }
 

@@ -45,8 +45,10 @@ func (l *limiters) trusted(a netip.Addr) bool {
 	return false
 }
 
-func peerOf(ctx *fasthttp.RequestCtx) netip.Addr {
-	tcp, ok := ctx.RemoteAddr().(*net.TCPAddr)
+func peerOf(ctx *fasthttp.RequestCtx) netip.Addr { return addressOf(ctx.RemoteAddr()) }
+
+func addressOf(peer net.Addr) netip.Addr {
+	tcp, ok := peer.(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}
 	}

@@ -138,7 +138,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if g.keyFile != nil {
 		g.goroutine.Go(func() { g.watchKeys(watch) })
 	}
-	var accepting net.Listener = &boundedListener{Listener: l, g: g}
+	var accepting net.Listener = &boundedListener{Listener: l, g: g, of: map[uint64]int{}}
 	if g.opts.TLS.On() {
 		accepting = tlsfile.Listen(accepting, g.opts.Certificate)
 	}

@@ -47,7 +47,7 @@ type Options struct {
 	ReadTimeout  time.Duration `koanf:"read_timeout"`
 	WriteTimeout time.Duration `koanf:"write_timeout"`
 	IdleTimeout  time.Duration `koanf:"idle_timeout"`
-	// ConnectionsMax bounds the connections, ConnectionsPerIPMax those of one address; 0: no bound of its own.
+	// ConnectionsMax bounds the connections, ConnectionsPerIPMax those of one IPv4 address or IPv6 /64; 0: no bound of its own.
 	ConnectionsMax      int `koanf:"connections_max"`
 	ConnectionsPerIPMax int `koanf:"connections_per_ip_max"`
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,6 @@ func newServer(g *Gateway) *fasthttp.Server {
 		WriteTimeout:                 g.opts.WriteTimeout,
 		IdleTimeout:                  g.opts.IdleTimeout,
 		Concurrency:                  g.opts.ConnectionsMax + 1, // the listener turns away whoever is one too many
-		MaxConnsPerIP:                g.opts.ConnectionsPerIPMax,
 		ReadBufferSize:               HeaderMax,
 		MaxRequestBodySize:           BodyMax,
 		HeaderReceived:               g.bodyBound,
@@ -89,11 +89,14 @@ const (
 	lingerBytes = 2 * BatchBodyMax // whoever is told that a batch is too large has sent about one
 )
 
-// boundedListener accepts connections, and answers those above the bound at once.
+// boundedListener accepts connections, and answers those above a bound at once.
 type boundedListener struct {
 	net.Listener
-	g    *Gateway
-	open atomic.Int64
+	g *Gateway
+
+	mu   sync.Mutex
+	open int
+	of   map[uint64]int // those of an address, if they have a bound of their own
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
@@ -102,42 +105,79 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= int64(l.g.opts.ConnectionsMax) {
-			return &lingeringConn{TCPConn: c.(*net.TCPConn), open: &l.open}, nil
+		peer := addressKey(addressOf(c.RemoteAddr()))
+		if p := l.enter(peer); p != nil {
+			l.g.turnAway(c, p)
+			continue
 		}
-		l.open.Add(-1)
-		l.g.turnAway(c)
+		if l.g.opts.TLS.On() {
+			// fasthttp answers one that it has no worker for, before it accepts another: a handshake must not wait there
+			// for the client. One that is served has its deadlines set before its handshake.
+			_ = c.SetDeadline(time.Unix(1, 0))
+		}
+		return &lingeringConn{TCPConn: c.(*net.TCPConn), from: l, peer: peer}, nil
+	}
+}
+
+// enter counts a connection, unless it is one too many: then it says so.
+func (l *boundedListener) enter(peer uint64) *problem {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	each := l.g.opts.ConnectionsPerIPMax
+	switch {
+	case l.open >= l.g.opts.ConnectionsMax:
+		return &problem{code: codeOverloaded, detail: "Too many connections. Try again."}
+	case each > 0 && l.of[peer] >= each:
+		return &problem{code: codeRateLimited, detail: "Too many connections from your network address. Nothing was done; try again after " +
+			"retry_after_ms.", limited: limited{by: limitIP, wait: time.Second}}
+	case each > 0:
+		l.of[peer]++
+	}
+	l.open++
+	return nil
+}
+
+func (l *boundedListener) leave(peer uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if n := l.of[peer]; n > 1 {
+		l.of[peer] = n - 1
+	} else {
+		delete(l.of, peer)
 	}
 }
 
 // turnAway answers a connection that is one too many, without reading from it. A new connection has room for so little. In TLS
 // there is no answer before a handshake, which would be work for whoever is too much: it is closed.
-func (g *Gateway) turnAway(c net.Conn) {
+func (g *Gateway) turnAway(c net.Conn, p *problem) {
 	id := g.requestID(g.stats.in.Add(1))
-	if g.opts.TLS.On() {
-		_ = c.Close()
-		g.stats.answered(codeOverloaded)
-		return
+	if p.limited.by != limitNone {
+		g.limiters.refused[p.limited.by].Add(1)
 	}
-	body := appendProblem(nil, &problem{code: codeOverloaded, detail: "Too many connections. Try again."}, id[:])
-	answer := fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: %s\r\n%s: %s\r\n%s: 1\r\n"+
-		"Content-Length: %d\r\n\r\n%s", typeProblem, headRequestID, id[:], headRetryAfter, len(body), body)
-	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // whatever fails, the connection is closed next
-	_, _ = c.Write(answer)
+	g.stats.answered(p.code)
+	if !g.opts.TLS.On() {
+		body := appendProblem(nil, p, id[:])
+		status := problems[p.code].status
+		answer := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\n%s: %s\r\n%s: 1\r\n"+
+			"Content-Length: %d\r\n\r\n%s", status, fasthttp.StatusMessage(status), typeProblem, headRequestID, id[:], headRetryAfter, len(body), body)
+		_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // whatever fails, the connection is closed next
+		_, _ = c.Write(answer)
+	}
 	_ = c.Close()
-	g.stats.answered(codeOverloaded)
 }
 
 type lingeringConn struct {
 	*net.TCPConn
 	linger atomic.Bool
 	closed atomic.Bool
-	open   *atomic.Int64 // connections of the listener
+	from   *boundedListener
+	peer   uint64 // addressKey
 }
 
 func (c *lingeringConn) Close() error {
 	if !c.closed.Swap(true) {
-		defer c.open.Add(-1)
+		defer c.from.leave(c.peer)
 	}
 	if c.linger.Swap(false) && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
 		_, _ = io.CopyN(io.Discard, c.TCPConn, lingerBytes) // whatever ends it, the connection is closed now

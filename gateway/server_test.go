@@ -147,16 +147,18 @@ func TestBadRequests(t *testing.T) {
 // Many clients send all they have before they look for an answer: the connection must last until then.
 func TestTooLargeAndSentWhole(t *testing.T) {
 	t.Parallel()
-	c, err := net.Dial("tcp", newWorld(t).gateway.Addr())
-	must(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	must(t, c.(*net.TCPConn).SetWriteBuffer(4<<10)) // so that what is written has been read
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	_, err = c.Write([]byte(post(BatchBodyMax+1, strings.Repeat("x", BatchBodyMax+1))))
-	must(t, err)
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
-	must(t, err)
-	readAnswer(t, res).is(413, "body_too_large")
+	for _, each := range []int{0, 10} { // connections of one address
+		c, err := net.Dial("tcp", newWorld(t, func(o *Options) { o.ConnectionsPerIPMax = each }).gateway.Addr())
+		must(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		must(t, c.(*net.TCPConn).SetWriteBuffer(4<<10)) // so that what is written has been read
+		must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+		_, err = c.Write([]byte(post(BatchBodyMax+1, strings.Repeat("x", BatchBodyMax+1))))
+		must(t, err)
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		must(t, err)
+		readAnswer(t, res).is(413, "body_too_large")
+	}
 }
 
 // Who asks again on a connection that has rested, and cannot be read, is told so: the time to write its answer begins anew.
@@ -214,6 +216,47 @@ func TestTooManyConnections(t *testing.T) {
 		res, err := w.client.Get("http://" + w.gateway.Addr() + "/v1/offers")
 		return err == nil && readAnswer(t, res).status == 200
 	})
+}
+
+// Connections of one address above its bound are told so; others have room, and so has the address when one has ended.
+func TestTooManyConnectionsOfOneAddress(t *testing.T) {
+	t.Parallel()
+	for listen, addresses := range map[string][]string{"127.0.0.1:0": {"127.0.0.1", "127.0.0.2"}, "[::1]:0": {"::1"}} {
+		w := newWorld(t, func(o *Options) { o.Listen, o.ConnectionsPerIPMax = listen, 2 })
+		var held []net.Conn
+		for range 2 {
+			c, err := net.Dial("tcp", w.gateway.Addr())
+			must(t, err)
+			defer func() { _ = c.Close() }()
+			held = append(held, c)
+		}
+		for i, address := range addresses {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+			c := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}}
+			ask := func() answer {
+				t.Helper()
+				res, err := c.Get("http://" + w.gateway.Addr() + "/v1/offers")
+				must(t, err)
+				return readAnswer(t, res)
+			}
+			if i > 0 {
+				ask().is(200, "")
+				continue
+			}
+			a := w.raw("").is(429, "rate_limited")
+			if a.text("limit") != "ip" || a.header.Get("Retry-After") != "1" || !strings.Contains(a.raw, `"retry_after_ms":1000`) {
+				t.Errorf("%v %s", a.header, a.raw)
+			}
+			if s := w.gateway.Stats(); s.Refused["rate_limited"] != 1 || s.Limited["ip"] != 1 {
+				t.Errorf("%+v", s)
+			}
+			must(t, held[0].Close())
+			await(t, "room again", func() bool {
+				res, err := c.Get("http://" + w.gateway.Addr() + "/v1/offers")
+				return err == nil && readAnswer(t, res).status == 200
+			})
+		}
+	}
 }
 
 func TestPipelinedRequests(t *testing.T) {

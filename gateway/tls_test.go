@@ -147,3 +147,57 @@ func TestTLSConnections(t *testing.T) {
 		t.Errorf("after the close: %d bytes, %v", n, err)
 	}
 }
+
+// An address that takes all its connections, and one more, and says nothing over any, keeps neither others from being served nor
+// the gateway from closing.
+func TestTLSSilentClients(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t, func(o *Options) { o.ConnectionsPerIPMax, o.ReadTimeout = 3, 2*time.Second })
+	for range 4 {
+		c, err := net.Dial("tcp", s.gateway.Addr())
+		must(t, err)
+		defer func() { _ = c.Close() }()
+	}
+	await(t, "the one too many", func() bool { return s.gateway.Stats().Refused["rate_limited"] == 1 })
+	other := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c, err := tls.DialWithDialer(&other, "tcp", s.gateway.Addr(), s.authority.Trusting())
+	must(t, err)
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(c, "GET /v1/offers HTTP/1.1\r\nHost: x\r\n\r\n")
+	must(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	must(t, err)
+	readAnswer(t, res).is(200, "")
+	_ = c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	must(t, s.gateway.Close(ctx))
+}
+
+// A connection that fasthttp answers itself, for it has no worker, costs the accepting goroutine no time in TLS either.
+func TestTLSAnswerWithoutAHandshake(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer func() { _ = l.Close() }()
+	silent, err := net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	defer func() { _ = silent.Close() }()
+	c, err := tlsfile.Listen(&boundedListener{Listener: l, g: s.gateway, of: map[uint64]int{}}, s.certificate.Load).Accept()
+	must(t, err)
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\n\r\n")
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		if err == nil {
+			t.Error("it is written without a handshake")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for the client")
+	}
+	_ = c.Close()
+}

@@ -15,6 +15,7 @@ import (
 
 	"sluice/configs"
 	"sluice/internal/crash"
+	"sluice/internal/fsync"
 	"sluice/internal/sqlitecopy"
 	"sluice/persist/store"
 )
@@ -90,7 +91,7 @@ func (b *backup) run(ctx context.Context) (err error) {
 	if err := os.Rename(work, b.dir); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(b.dir)); err != nil {
+	if err := fsync.Dir(filepath.Dir(b.dir)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(b.out, "backup of %s, %d files, %d MiB in %v: %s\n", m.At.Format(time.RFC3339), len(m.Files), b.copied>>20,
@@ -189,10 +190,14 @@ func (b *backup) look(ctx context.Context) error {
 		return errors.Join(err, fmt.Errorf("%s has %d MiB free: the backup gives up before the server turns orders away", b.config.DataDir, free>>20))
 	}
 	if b.rate > 0 {
-		due := time.Duration(b.copied) * time.Second / time.Duration(b.rate<<20)
-		return wait(ctx, due-time.Since(b.began))
+		return wait(ctx, due(b.copied, b.rate)-time.Since(b.began))
 	}
 	return ctx.Err()
+}
+
+// due is how long so many bytes take at so many MiB per second.
+func due(bytes int64, rate int) time.Duration {
+	return time.Duration(float64(bytes) / float64(rate<<20) * float64(time.Second))
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -222,14 +227,11 @@ func backupFiles(c *configs.Config, d *drivers) ([]backupFile, error) {
 		files = append(files, backupFile{Role: shardRole(i), Name: shardName(i), path: place})
 	}
 	return append(files, backupFile{Role: "queue", Name: queueName, path: d.queueFile(c)},
-		backupFile{Role: "secrets", Name: secretsName, path: filepath.Join(c.DataDir, secretsName), secrets: true}), err
+		backupFile{Role: "secrets", Name: configs.SecretsFile, path: filepath.Join(c.DataDir, configs.SecretsFile), secrets: true}), err
 }
 
-// The files' names in a backup.
-const (
-	queueName   = "queue.db"
-	secretsName = "secrets.yaml"
-)
+// queueName is the queue's file in a backup.
+const queueName = "queue.db"
 
 func shardName(i int) string { return fmt.Sprintf("shard-%d.db", i) }
 func shardRole(i int) string { return fmt.Sprintf("shard %d", i) }

@@ -330,3 +330,52 @@ func change(t *testing.T, path string, f func([]byte) []byte) {
 		t.Fatal(err)
 	}
 }
+
+// A restore that has the lock looks again at what is there; one that fails keeps its mark as long as one of its files is there.
+func TestRestoreLeavesNoPart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	files := []backupFile{{path: filepath.Join(dir, "shard-0.db")}, {path: filepath.Join(dir, "shard-1.db")}}
+	put := func(path string) string {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	here := put(files[0].path)
+	for range 2 { // the lock is given back
+		if _, err := lockEmpty(dir, files); err == nil || !strings.Contains(err.Error(), here+" is there: restore puts files only where none are") {
+			t.Errorf("a file that came in between: %v", err)
+		}
+	}
+	mark := put(filepath.Join(dir, restoring))
+	inside := put(filepath.Join(files[1].path, "file")) // a directory that is not empty cannot be removed
+	if err := undo(files, mark); err == nil {
+		t.Error("nothing is said")
+	}
+	if _, err := os.Lstat(mark); err != nil {
+		t.Errorf("a file is left, and not the mark: %v", err)
+	}
+	if err := errors.Join(os.Remove(inside), undo(files, mark)); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockEmpty(dir, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The rate holds for backups of any size.
+func TestBackupRate(t *testing.T) {
+	t.Parallel()
+	for bytes, want := range map[int64]time.Duration{0: 0, 50 << 20: 500 * time.Millisecond, 20 << 30: 204*time.Second + 800*time.Millisecond,
+		4 << 40: 41943*time.Second + 40*time.Millisecond} {
+		if got := due(bytes, 100); got.Round(time.Microsecond) != want {
+			t.Errorf("%d bytes take %v, want %v", bytes, got, want)
+		}
+	}
+}

@@ -63,9 +63,11 @@ func effective(c *configs.Config) map[string]any {
 	for _, f := range c.Fields() {
 		list = append(list, setting{f.Path, f.Value(), f.Hot, f.Source})
 	}
-	masked := "********"
-	return map[string]any{"settings": list, "secrets": map[string]string{"jwt_secret": masked, "ops_token": masked,
-		"service_token": masked, "store_password": masked, "redis_username": masked, "redis_password": masked}}
+	secrets := map[string]string{}
+	for _, key := range configs.SecretKeys() {
+		secrets[key] = "********"
+	}
+	return map[string]any{"settings": list, "secrets": secrets}
 }
 
 func newReload(s *settings) *cobra.Command {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice/configs"
+	"sluice/internal/fsync"
 	"sluice/persist/store"
 )
 
@@ -68,7 +69,7 @@ func (m *manifest) describe(ctx context.Context, c *configs.Config, d *drivers, 
 		if f.Bytes, f.SHA256, err = digest(ctx, path, io.Discard); err != nil {
 			return err
 		}
-		if err := errors.Join(os.Chmod(path, 0o600), syncFile(path)); err != nil {
+		if err := errors.Join(os.Chmod(path, 0o600), fsync.File(path)); err != nil {
 			return err
 		}
 	}
@@ -85,7 +86,7 @@ func (m *manifest) write(dir string) error {
 	if err := os.WriteFile(path, append(b, '\n'), 0o600); err != nil {
 		return err
 	}
-	return errors.Join(syncFile(path), syncDir(dir))
+	return errors.Join(fsync.File(path), fsync.Dir(dir))
 }
 
 // readManifest reads what a directory says that it is.
@@ -188,20 +189,4 @@ func lookAtBackup(ctx context.Context, c *configs.Config, d *drivers, dir string
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

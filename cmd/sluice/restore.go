@@ -14,6 +14,8 @@ import (
 
 	"sluice/configs"
 	"sluice/internal/crash"
+	"sluice/internal/fsync"
+	"sluice/internal/lockfile"
 )
 
 func newRestore(s *settings) *cobra.Command {
@@ -63,7 +65,7 @@ func restore(ctx context.Context, c *configs.Config, d *drivers, r *restoration)
 	if err := nothingThere(files); err != nil {
 		return err
 	}
-	lock, err := lockDir(c.DataDir)
+	lock, err := lockEmpty(c.DataDir, files)
 	if err != nil {
 		return err
 	}
@@ -72,14 +74,14 @@ func restore(ctx context.Context, c *configs.Config, d *drivers, r *restoration)
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
-	if err := errors.Join(syncFile(mark), syncDir(c.DataDir)); err != nil {
+	if err := errors.Join(fsync.File(mark), fsync.Dir(c.DataDir)); err != nil {
 		return err
 	}
-	if err := r.put(ctx, m, files); err != nil { // what was made is removed, the mark last
-		return errors.Join(err, remove(files), os.Remove(mark))
+	if err := r.put(ctx, m, files); err != nil {
+		return errors.Join(err, undo(files, mark))
 	}
 	crash.At("restored")
-	if err := errors.Join(os.Remove(mark), syncDir(c.DataDir)); err != nil {
+	if err := errors.Join(os.Remove(mark), fsync.Dir(c.DataDir)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(r.out, "restored as of %s: start the server, then run `sluice audit`\n", m.At.Format(time.RFC3339))
@@ -103,6 +105,18 @@ func nothingThere(files []backupFile) error {
 		}
 	}
 	return nil
+}
+
+// lockEmpty locks the data directory and looks once more: a server may have begun there and ended since the first look.
+func lockEmpty(dir string, files []backupFile) (*lockfile.Lock, error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := nothingThere(files); err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	return lock, nil
 }
 
 func (r *restoration) put(ctx context.Context, m *manifest, files []backupFile) error {
@@ -131,7 +145,15 @@ func (f *backupFile) place(ctx context.Context, from, to string) error {
 		return err
 	}
 	err = f.copy(ctx, from, out)
-	return errors.Join(err, out.Sync(), out.Close(), syncDir(filepath.Dir(to)))
+	return errors.Join(err, out.Sync(), out.Close(), fsync.Dir(filepath.Dir(to)))
+}
+
+// undo removes what was made, and the mark last: it stays as long as a part of a backup is there.
+func undo(files []backupFile, mark string) error {
+	if err := remove(files); err != nil {
+		return err
+	}
+	return os.Remove(mark)
 }
 
 func remove(files []backupFile) error {

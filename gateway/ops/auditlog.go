@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/gateway/limit"
+	"sluice/internal/fsync"
 )
 
 // AuditLog is a file that says who has changed what by the ops listener: one JSON object per line, each on the disk before
@@ -101,7 +102,7 @@ func (a *AuditLog) append(f *os.File, line []byte) error {
 	}
 	size := info.Size()
 	if size == 0 { // it may have been made just now
-		if err := syncDir(filepath.Dir(a.path)); err != nil {
+		if err := fsync.Dir(filepath.Dir(a.path)); err != nil {
 			return err
 		}
 	}
@@ -122,14 +123,6 @@ func (a *AuditLog) append(f *os.File, line []byte) error {
 		err = errors.Join(err, f.Truncate(size))
 	}
 	return err
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // entry is one call in the audit log, from being asked to being answered. It belongs to the call's goroutine.

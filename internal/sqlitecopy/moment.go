@@ -144,9 +144,6 @@ func (f *file) begin() error {
 	return err
 }
 
-// Bytes is the size of the copy of a file.
-func (m *Moment) Bytes(i int) int64 { return m.files[i].bytes }
-
 // copyPages is how much is copied between two looks: 1 MiB.
 const copyPages = 256
 

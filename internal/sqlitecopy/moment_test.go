@@ -114,8 +114,8 @@ func TestOneMoment(t *testing.T) {
 			if left, _ := filepath.Glob(to + "-*"); len(left) > 0 {
 				t.Errorf("the copy needs %v", left)
 			}
-			if info, err := os.Stat(to); err != nil || info.Size() != c.Bytes(i) {
-				t.Errorf("copy of %d bytes, %v", c.Bytes(i), err)
+			if info, err := os.Stat(to); err != nil || info.Size() != c.files[i].bytes {
+				t.Errorf("copy of %d bytes, %v", c.files[i].bytes, err)
 			}
 			have = append(have, last(t, to))
 		}

@@ -199,7 +199,7 @@ func (bm *benchmark) send(calls [][]byte) {
 	bm.ds.must(err)
 	defer func() { _ = c.Close() }()
 	r := bufio.NewReaderSize(c, 1<<16)
-	_, err = fmt.Fprintf(c, "AUTH %s\r\n", bm.ds.opts.Password)
+	_, err = fmt.Fprintf(c, "AUTH %s\r\n", bm.server.Password)
 	bm.ds.must(err)
 	bm.skip(r)
 	for _, call := range calls {

@@ -37,7 +37,7 @@ func TestCheckServer(t *testing.T) {
 	o := onServer(s.Addr, s.Password)
 	o.says(t, "")
 	wrong, clustered, flash := o, o, o
-	wrong.Password = "wrong"
+	wrong.Credentials = as("", "wrong")
 	wrong.says(t, "the user name or the password is wrong")
 	clustered.Cluster = true
 	clustered.says(t, "it is no node of a Redis Cluster")
@@ -96,7 +96,7 @@ func TestRights(t *testing.T) {
 	s := redistest.Start(t, "appendonly no")
 	s.Do("ACL", "SETUSER", "shop", "on", ">"+s.Password, "~sluice:*", "+@read", "+@write", "+@scripting", "+info", "+time")
 	o := onServer(s.Addr, s.Password)
-	o.Username = "shop"
+	o.Credentials = as("shop", s.Password)
 	o.says(t, "")
 	r := newRig(t, o)
 	r.begin()

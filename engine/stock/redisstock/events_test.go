@@ -39,7 +39,7 @@ func newRig(t *testing.T, o Options) *rig {
 // onServer is the options of a driver of one server.
 func onServer(addr, password string) Options {
 	o := Defaults()
-	o.Addrs, o.Password = []string{addr}, password
+	o.Addrs, o.Credentials = []string{addr}, as("", password)
 	return o
 }
 

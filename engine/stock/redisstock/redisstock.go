@@ -54,8 +54,7 @@ type Options struct {
 	// TLS says whether and how the servers are spoken to in TLS. Its files are read by whoever gives Secure.
 	TLS tlsfile.Client
 
-	Password string `koanf:"-"`
-	// Credentials gives user and password for a new connection, in the place of Username and Password; nil: those.
+	// Credentials gives user and password for a new connection, in the place of Username; nil: that one, without a password.
 	Credentials func() (username, password string) `koanf:"-"`
 	// Secure gives what TLS has come to, for a new connection; with TLS.Enabled it is needed.
 	Secure     func() *tls.Config `koanf:"-"`

@@ -169,7 +169,7 @@ func (s *servers) node(addr string) (*redis.Client, error) {
 // deadline, which every call has; its connection is then closed, so that no later call reads the late answer.
 func (o *Options) client(addr string) *redis.Options {
 	c := &redis.Options{
-		Addr: addr, Username: o.Username, Password: o.Password, CredentialsProvider: o.Credentials, Protocol: 2,
+		Addr: addr, Username: o.Username, CredentialsProvider: o.Credentials, Protocol: 2,
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: o.DialTimeout,
 		ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
 		PoolSize: o.PoolSize, PoolTimeout: o.DialTimeout, WriteBufferSize: 256 << 10, DisableIdentity: true,

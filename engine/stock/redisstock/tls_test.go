@@ -45,7 +45,7 @@ func TestNothingInPlain(t *testing.T) {
 	}()
 	trusted := certtest.New(t).Trusting()
 	o := Defaults()
-	o.Addrs, o.Username, o.Password, o.Partitions = []string{l.Addr().String()}, "sluice", "secret-0123456789", order.Partitions{Normal: 1, Flash: 1}
+	o.Addrs, o.Credentials, o.Partitions = []string{l.Addr().String()}, as("sluice", "secret-0123456789"), order.Partitions{Normal: 1, Flash: 1}
 	o.TLS.Enabled, o.Secure = true, func() *tls.Config { return trusted }
 	st, err := Open(o)
 	if err != nil {

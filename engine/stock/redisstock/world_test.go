@@ -50,7 +50,7 @@ func (d deployment) options(t testing.TB) Options {
 		if err != nil {
 			t.Fatal(d.variable + " is no list of Redis URLs")
 		}
-		o.Addrs, o.Password = append(o.Addrs, u.Addr), u.Password
+		o.Addrs, o.Credentials = append(o.Addrs, u.Addr), as("", u.Password)
 	}
 	if !d.cluster {
 		o.Addrs = o.Addrs[:1]
@@ -77,14 +77,19 @@ var clockScripts = newScripts(func(fence string) string {
 	return changed
 })
 
+// as are credentials that do not change.
+func as(username, password string) func() (string, string) {
+	return func() (string, string) { return username, password }
+}
+
 func newDataset(t testing.TB, d deployment) *dataset { return datasetOf(t, d.options(t)) }
 
 func datasetOf(t testing.TB, o Options) *dataset {
 	ds := &dataset{t: t, opts: o, sc: clockScripts}
 	if o.Cluster {
-		ds.raw = redis.NewClusterClient(&redis.ClusterOptions{Addrs: ds.opts.Addrs, Password: ds.opts.Password})
+		ds.raw = redis.NewClusterClient(&redis.ClusterOptions{Addrs: ds.opts.Addrs, CredentialsProvider: ds.opts.Credentials})
 	} else {
-		ds.raw = redis.NewClient(&redis.Options{Addr: ds.opts.Addrs[0], Password: ds.opts.Password})
+		ds.raw = redis.NewClient(&redis.Options{Addr: ds.opts.Addrs[0], CredentialsProvider: ds.opts.Credentials})
 	}
 	ds.clock.Store(time.Date(2026, 11, 22, 9, 30, 0, 0, time.UTC).UnixMilli())
 	ds.advance(0)
