@@ -28,7 +28,7 @@ distributed_yaml() {
 
 # distributed_file DIR FILE GROUP CLUSTER SERVER...: GROUP has the password of the Redis servers; none: memstock.
 distributed_file() {
-	local dir=$1 group=$3 port server addrs=() new secret
+	local dir=$1 group=$3 port server addrs=() new secret in_flight=2
 	port=$(cat "$dir/mariadb/port")
 	for server in "${@:5}"; do addrs+=("127.0.0.1:$(cat "$server/port")"); done
 	[ -z "$group" ] || (umask 077 && cat "$dir/$group/password" >"$dir/secrets/${group//-/_}_password")
@@ -52,12 +52,13 @@ distributed_file() {
 				  rocketqueue:
 				    name_servers: ["127.0.0.1:$(cat "$dir/rocketmq/namesrv.port")"]
 			YAML
+			in_flight=1 # a message is dear, and its way is short: the fewer, the better
 		else
 			echo 'queue: {driver: sqlitequeue}'
 		fi
 		if [ -n "$group" ]; then
 			cat <<-YAML
-				engine: {in_flight: 2}
+				engine: {in_flight: $in_flight}
 				stock:
 				  driver: redisstock
 				  redisstock:
