@@ -77,11 +77,8 @@ func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 	if o.Shards, err = shardPlaces(c, v.now()); err != nil {
 		return nil, err
 	}
-	for _, place := range o.Shards {
-		if _, err := os.Stat(place); c.Store.Dialect == store.SQLite && errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("shard file %s is not there: is %s the server's data directory? Name the right one with -c or --set data_dir=DIR",
-				place, c.DataDir)
-		}
+	if err := shardsThere(c, o.Shards); err != nil {
+		return nil, err
 	}
 	cl, err := opsClient(c, v.now())
 	if err != nil {
@@ -98,4 +95,15 @@ func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 		o.OpsTLS, err = c.Ops.TLS.Known()
 	}
 	return o, err
+}
+
+// shardsThere refuses a data directory without the shards' files, which opening them would make.
+func shardsThere(c *configs.Config, places []string) error {
+	for _, place := range places {
+		if _, err := os.Stat(place); c.Store.Dialect == store.SQLite && errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("shard file %s is not there: is %s the server's data directory? Name the right one with -c or --set data_dir=DIR",
+				place, c.DataDir)
+		}
+	}
+	return nil
 }

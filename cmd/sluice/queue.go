@@ -70,12 +70,19 @@ func adoptQueue(ctx context.Context, a *adoption) (err error) {
 	if err != nil {
 		return err
 	}
+	places, err := shardPlaces(a.config, a.vault.now())
+	if err != nil {
+		return err
+	}
+	if err := shardsThere(a.config, places); err != nil {
+		return err
+	}
 	st, err := store.Open(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	stored, err := st.Queue(ctx)
+	stored, unfinished, err := st.Queue(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,7 +92,7 @@ func adoptQueue(ctx context.Context, a *adoption) (err error) {
 		return err
 	case stored == "":
 		return errors.New("this deployment keeps to no queue yet: its next start takes the configured one")
-	case stored == found:
+	case stored == found && !unfinished:
 		return fmt.Errorf("%s is the deployment's queue already: there is nothing to do", found)
 	case !a.yes:
 		fmt.Fprintf(a.out, adoptionMeans, stored)
@@ -104,7 +111,7 @@ func adoptQueue(ctx context.Context, a *adoption) (err error) {
 		return err
 	}
 	_, err = fmt.Fprintf(a.out, "%d units were given back that were taken for orders which were never recorded\n"+
-		"the deployment's queue is %s now, and no longer %s: start the server, then run `sluice audit`\n", units, q.Identity(), stored)
+		"the deployment's queue is %s from now on: start the server, then run `sluice audit`\n", units, q.Identity())
 	return err
 }
 

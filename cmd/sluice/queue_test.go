@@ -32,6 +32,13 @@ func TestLostQueue(t *testing.T) {
 			t.Errorf("adopt %v says %q, want %q", args, said, want)
 		}
 	}
+	elsewhere := t.TempDir()
+	if _, _, err := cli(t, nil, "queue", "adopt", "--yes", "--set", "data_dir="+elsewhere); err == nil || !strings.Contains(err.Error(), "is not there: is") {
+		t.Errorf("adopted in a directory without shards: %v", err)
+	}
+	if made, _ := filepath.Glob(filepath.Join(elsewhere, "*.db*")); len(made) > 0 {
+		t.Errorf("the refusal made %v", made)
+	}
 	adopt("Orders that were answered 202 and lay in it only are lost.")
 	adopt("nothing was changed: `sluice queue adopt --yes` does it")
 	adopt("has been running within the last minute: stop every process", "--yes")

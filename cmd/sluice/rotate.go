@@ -55,7 +55,9 @@ func (v *vault) changed(now bool) (list []rotation) {
 	for _, s := range v.sources {
 		sum := s.digest()
 		settled := sum == s.seen
-		s.seen = sum
+		if !now { // somebody's question is no look of ours
+			s.seen = sum
+		}
 		if sum == s.taken && (!now || s.err == nil) || !settled && !now {
 			continue
 		}

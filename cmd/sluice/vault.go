@@ -35,7 +35,6 @@ type vault struct {
 
 // source is one thing that is read from files, and put in force or left out as one.
 type source struct {
-	name  string // as in the configuration
 	files []string
 	// load reads the files, and says what would change. apply puts in force what is right, also beside an error.
 	load func() (apply func(), changed []string, err error)
@@ -48,20 +47,18 @@ type source struct {
 // (configs.LoadSecrets).
 func openVault(c *configs.Config, d *drivers, environ []string, generate bool) (*vault, error) {
 	v := &vault{config: c, environ: environ, log: slog.New(slog.DiscardHandler), state: SecretsState{Generation: 1, Since: time.Now()}}
+	own := &source{files: c.SecretPaths(), load: v.rereadSecrets}
+	own.taken = own.digest() // before they are read: what changes in between is seen at the first look
 	secrets, err := c.LoadSecrets(environ, generate)
 	if err != nil {
 		return nil, err
 	}
 	v.secrets.Store(secrets)
-	v.sources = []*source{{name: "secrets", files: c.SecretPaths(), load: v.rereadSecrets},
-		dialling("store.tls", &c.Store.TLS, &v.store), dialling("stock.redisstock.tls", &d.redisstock.TLS, &v.redis),
+	v.sources = []*source{own, dialling("store.tls", &c.Store.TLS, &v.store), dialling("stock.redisstock.tls", &d.redisstock.TLS, &v.redis),
 		listening("gateway.tls", &c.Gateway.TLS, &v.public), listening("ops.tls", &c.Ops.TLS, &v.ops)}
 	var errs []error
-	for i, s := range v.sources {
+	for _, s := range v.sources[1:] {
 		s.taken = s.digest()
-		if s.seen = s.taken; i == 0 {
-			continue // read above
-		}
 		apply, _, err := s.load()
 		if err != nil {
 			errs = append(errs, err)
@@ -74,7 +71,7 @@ func openVault(c *configs.Config, d *drivers, environ []string, generate bool) (
 
 // dialling is how a server is spoken to.
 func dialling(name string, o *tlsfile.Client, into *atomic.Pointer[tls.Config]) *source {
-	return &source{name: name, files: o.Files(), load: func() (func(), []string, error) {
+	return &source{files: o.Files(), load: func() (func(), []string, error) {
 		c, err := o.Load()
 		if err != nil {
 			return func() {}, nil, fmt.Errorf("%s: %w", name, err)
@@ -85,7 +82,7 @@ func dialling(name string, o *tlsfile.Client, into *atomic.Pointer[tls.Config]) 
 
 // listening is the certificate of a listener. One that has run out never replaces one that has not.
 func listening(name string, o *tlsfile.Server, into *atomic.Pointer[tls.Certificate]) *source {
-	return &source{name: name, files: o.Files(), load: func() (func(), []string, error) {
+	return &source{files: o.Files(), load: func() (func(), []string, error) {
 		c, err := o.Load()
 		if former := into.Load(); err == nil && former != nil && tlsfile.Expired(former, time.Now()) == nil {
 			err = tlsfile.Expired(c, time.Now())

@@ -39,7 +39,7 @@ func otherQueue(stored, found string) string {
 // deployment's, in words for the person who starts the program. It is called with a lease of a node number in hand: then
 // AdoptQueue cannot change the queue under this process.
 func (s *Store) KeepQueue(ctx context.Context, identity string) (adopted bool, err error) {
-	before, err := s.Queue(ctx)
+	before, err := s.keptQueue(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -53,10 +53,18 @@ func (s *Store) KeepQueue(ctx context.Context, identity string) (adopted bool, e
 	return before == "", nil
 }
 
-// Queue is the identity of the deployment's queue; empty if none is stored yet.
-func (s *Store) Queue(ctx context.Context) (identity string, err error) {
-	err = s.query(ctx, 0, "SELECT value FROM fact WHERE name = ?", func(r *sql.Rows) error { return r.Scan(&identity) }, queueFact)
-	return identity, onShard(err, "read the queue's identity", 0)
+// Queue is the identity of the deployment's queue; empty if none is stored yet. unfinished: AdoptQueue has begun to make it
+// that, and has to be repeated.
+func (s *Store) Queue(ctx context.Context) (identity string, unfinished bool, err error) {
+	stored, err := s.keptQueue(ctx)
+	identity, unfinished = strings.CutPrefix(stored, adopting)
+	return identity, unfinished, err
+}
+
+// keptQueue is the fact as it is stored.
+func (s *Store) keptQueue(ctx context.Context) (stored string, err error) {
+	err = s.query(ctx, 0, "SELECT value FROM fact WHERE name = ?", func(r *sql.Rows) error { return r.Scan(&stored) }, queueFact)
+	return stored, onShard(err, "read the queue's identity", 0)
 }
 
 // AliveError says that a process of the deployment runs, or ran so lately that nobody can know.

@@ -72,12 +72,15 @@ func TestAdoptQueue(t *testing.T) {
 		if _, err := d.AdoptQueue(ctx, "q:new"); !errors.As(err, &alive) || alive.Owner != "host-1-x" || alive.Until != lease.Until {
 			t.Errorf("adopted while a process runs: %v", err)
 		}
-		if q, err := d.Queue(ctx); q != "q:lost" || err != nil || d.part().Wanted == d.epoch {
+		if q, unfinished, err := d.Queue(ctx); q != "q:lost" || unfinished || err != nil || d.part().Wanted == d.epoch {
 			t.Errorf("queue %q, %v, part %+v", q, err, d.part())
 		}
 		d.expect(d.offers[0], 1000-1-16-5-3-10, map[order.UserID]int64{1: 11, 3: 16, 4: 5, 5: 3})
 		// One that died on its way: nobody starts, with either queue, until it is run again.
 		noError(t, d.update(ctx, 0, 0, func(t *tx) error { return t.keepTo(adopting + "q:new") }))
+		if q, unfinished, err := d.Queue(ctx); q != "q:new" || !unfinished || err != nil {
+			t.Errorf("queue %q, unfinished %v, %v", q, unfinished, err)
+		}
 		for _, queue := range []string{"q:lost", "q:new"} {
 			if _, err := d.KeepQueue(ctx, queue); err == nil || !strings.Contains(err.Error(), "adopt` has begun") {
 				t.Errorf("queue %s while one is adopted: %v", queue, err)
@@ -95,7 +98,7 @@ func TestAdoptQueue(t *testing.T) {
 		}
 		d.expect(d.offers[0], 1000-1-16-5-3, map[order.UserID]int64{1: 1, 3: 16, 4: 5, 5: 3})
 		d.expect(d.offers[1], 1000-2-32-64-128, nil)
-		if q, err := d.Queue(ctx); q != "q:new" || err != nil || d.part().Wanted != d.epoch {
+		if q, unfinished, err := d.Queue(ctx); q != "q:new" || unfinished || err != nil || d.part().Wanted != d.epoch {
 			t.Errorf("queue %q, %v, part %+v", q, err, d.part())
 		}
 		if _, err := d.KeepQueue(ctx, "q:lost"); err == nil {
