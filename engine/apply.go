@@ -14,7 +14,7 @@ const logPage = 500 // rows of the stock log read at once
 
 // follow reads the `part` rows of one home shard for the keepers until ctx ends.
 func (e *Engine) follow(ctx context.Context, home int) {
-	for failed := false; ctx.Err() == nil; sleep(ctx, keepEvery) {
+	for failed := false; ctx.Err() == nil; sleep(ctx, untilBeat()) {
 		parts, _, err := e.store.Parts(ctx, home)
 		if err != nil {
 			if !failed && ctx.Err() == nil {

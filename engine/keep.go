@@ -20,8 +20,8 @@ const (
 
 // keep looks after the partition until ctx ends: it recovers it whenever it is not open, and tends it while it is.
 func (p *partition) keep(ctx context.Context) {
-	tick := time.NewTicker(keepEvery)
-	defer tick.Stop()
+	beat := time.NewTimer(untilBeat())
+	defer beat.Stop()
 	pause := recoverWait
 	p.news = slog.LevelDebug
 	for ctx.Err() == nil {
@@ -40,11 +40,15 @@ func (p *partition) keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-p.trouble:
-		case now := <-tick.C:
+		case now := <-beat.C:
 			p.tend(ctx, now)
+			beat.Reset(untilBeat())
 		}
 	}
 }
+
+// untilBeat is the time until the next multiple of keepEvery: an engine at rest wakes once for all who wait for it.
+func untilBeat() time.Duration { return keepEvery - time.Duration(time.Now().UnixNano())%keepEvery }
 
 // tend does what is due at now for an open partition.
 func (p *partition) tend(ctx context.Context, now time.Time) {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sluice/configs"
 	"sluice/internal/tlsfile"
 )
@@ -39,8 +41,9 @@ type source struct {
 	// load reads the files, and says what would change. apply puts in force what is right, also beside an error.
 	load func() (apply func(), changed []string, err error)
 
-	seen, taken [sha256.Size]byte // what the files held at the last look, and when they were taken last
-	err         error             // of the last taking
+	look        map[string]fileLook // the last of each file
+	seen, taken [sha256.Size]byte   // what the files held at the last look, and when they were taken last
+	err         error               // of the last taking
 }
 
 // openVault reads all that the configuration names. With generate, secrets that are nowhere are generated
@@ -110,15 +113,39 @@ func (v *vault) rereadSecrets() (apply func(), changed []string, err error) {
 	}, changed, err
 }
 
-// digest tells contents of the files apart. A file that cannot be read is one more content.
+// fileLook is a file as it was when it was read.
+type fileLook struct {
+	stat unix.Stat_t
+	at   time.Time
+	sum  [sha256.Size]byte
+}
+
+// settledFor is the age from which on a file that has changed has another time of change, however coarse its clock is.
+const settledFor = 5 * time.Second
+
+// digest tells contents of the files apart. A file that cannot be read is one more content. One that has the same inode,
+// size and times as when it was read last is not read again.
 func (s *source) digest() (sum [sha256.Size]byte) {
+	if s.look == nil {
+		s.look = map[string]fileLook{}
+	}
 	h := sha256.New()
 	for _, file := range s.files {
-		b, err := os.ReadFile(file)
-		_, _ = fmt.Fprintf(h, "%d %v\n%s", len(b), err, b) // a hash takes everything
+		l := s.look[file]
+		var now unix.Stat_t
+		if err := unix.Stat(file, &now); err != nil || !sameFile(&now, &l.stat) || l.at.Sub(time.Unix(now.Ctim.Unix())) < settledFor {
+			b, err := os.ReadFile(file)
+			l = fileLook{now, time.Now(), sha256.Sum256(fmt.Appendf(nil, "%v\n%s", err, b))}
+			s.look[file] = l
+		}
+		h.Write(l.sum[:]) // a hash takes everything
 	}
 	h.Sum(sum[:0])
 	return sum
+}
+
+func sameFile(a, b *unix.Stat_t) bool {
+	return a.Dev == b.Dev && a.Ino == b.Ino && a.Size == b.Size && a.Mtim == b.Mtim && a.Ctim == b.Ctim
 }
 
 // now are the secrets of this moment.
