@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/bench/audit"
+	"sluice/configs"
 	"sluice/persist/store"
 )
 

@@ -6,8 +6,11 @@
 //
 // Group commit without a committer: whoever calls Publish while no commit runs leads. The leader commits everything that
 // waits, of all partitions, in one transaction, wakes the others, and hands the lead to the first of those that came
-// meanwhile. A single publisher meets no channel and no other goroutine. Waiting is first in, first out, so the order per
-// partition is that of the calls.
+// meanwhile. A single publisher meets no channel and no other goroutine. Waiting is first in, first out.
+//
+// A small message of a sale that comes within 20 ms of an ordinary one waits for the next ordinary one, for 2 ms at most, and
+// goes into its commit: ordinary orders find fewer commits before them than a sale that gets little through would make. One
+// large message of a sale is worth a commit of its own, and takes along what waits.
 //
 // # Consuming
 //

@@ -462,12 +462,83 @@ func TestLeadIsNotRefused(t *testing.T) {
 		q.leading, q.waiting = true, append(q.waiting, e)
 		q.mu.Unlock()
 		e.turn <- true
-		if !q.follow(ended, e) || e.err != nil {
+		if !q.follow(ended, e, false) || e.err != nil {
 			t.Fatalf("the leader left: %v", e.err)
 		}
 		publish(t, q, 0, 1, 1)
 	}
 	if b, err := q.Backlog(t.Context(), 0); err != nil || b.Messages != 60 {
 		t.Errorf("%d messages are stored, want 60: %v", b.Messages, err)
+	}
+}
+
+// riding makes a queue in which a sale's small messages wait for ordinary ones, for so long.
+func riding(t *testing.T, path string, most time.Duration) *Queue {
+	q := openAt(t, Options{Path: path})
+	q.rideMax, q.ordinaryAt = most, time.Now().Add(time.Hour)
+	return q
+}
+
+// ride publishes a sale's message that waits.
+func (q *Queue) ride(t *testing.T, ctx context.Context) (result chan error) {
+	t.Helper()
+	result = make(chan error, 1)
+	go func() { result <- q.Publish(ctx, 2, make([]byte, rideBytes)) }()
+	eventually(t, "a rider", func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return len(q.riders) == 1
+	})
+	return result
+}
+
+// TestSalesRideAlong: a sale's small message waits for the commit of an ordinary one, and no longer than it is to.
+func TestSalesRideAlong(t *testing.T) {
+	t.Parallel()
+	q := riding(t, "", time.Hour)
+	waits := q.ride(t, t.Context())
+	q.write.Lock()
+	ordinary := make(chan error, 1)
+	go func() { ordinary <- q.Publish(t.Context(), 0, []byte("ordinary")) }()
+	eventually(t, "one commit of both", func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.leading && len(q.waiting) == 0 && len(q.riders) == 0
+	})
+	q.write.Unlock()
+	if err := errors.Join(<-ordinary, <-waits); err != nil {
+		t.Error(err)
+	}
+	publish(t, q, 2, 1, rideBytes+1)
+	ctx, cancel := context.WithCancel(t.Context())
+	waits = q.ride(t, ctx)
+	cancel()
+	if err := <-waits; !errors.Is(err, context.Canceled) {
+		t.Errorf("a rider that left: %v", err)
+	}
+	waits = q.ride(t, t.Context())
+	publish(t, q, 2, 1, rideBytes+1) // takes it along
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+	q.mu.Lock()
+	q.ordinaryAt = time.Now().Add(-2 * ordinaryFor)
+	q.mu.Unlock()
+	publish(t, q, 2, 1, 100)
+	if n := q.rows(t); n != 6 {
+		t.Errorf("%d messages are stored, want 6", n)
+	}
+
+	alone := riding(t, "", time.Millisecond)
+	publish(t, alone, 2, 3, 100)
+
+	path := filepath.Join(t.TempDir(), "closed.db")
+	closed := riding(t, path, time.Hour)
+	waits = closed.ride(t, t.Context())
+	if err := errors.Join(closed.Close(), <-waits); err != nil {
+		t.Error(err)
+	}
+	if n := openAt(t, Options{Path: path}).rows(t); n != 1 {
+		t.Errorf("%d messages are stored, want that of the rider", n)
 	}
 }

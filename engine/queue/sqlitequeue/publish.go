@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"sluice/engine/order"
 	"sluice/engine/queue"
@@ -14,6 +15,14 @@ import (
 
 // commitBytesMax bounds one transaction, so that nobody waits for a very long one.
 const commitBytesMax = 8 << 20
+
+// A sale's small messages ride along with the commits of ordinary orders, as long as there are any: of a sale that gets
+// little through, each message would be one more commit that ordinary orders find before them.
+const (
+	rideMax     = 2 * time.Millisecond  // what a message waits for such a commit at most
+	rideBytes   = 8 << 10               // one that is larger is worth a commit
+	ordinaryFor = 20 * time.Millisecond // how long after an ordinary message another one is expected
+)
 
 // entry is one publication on its way. It is pooled unless its caller left early.
 type entry struct {
@@ -51,14 +60,12 @@ func (q *Queue) Publish(ctx context.Context, p order.Partition, message []byte) 
 		q.mu.Unlock()
 		return queue.ErrClosed
 	}
-	q.waiting = append(q.waiting, e)
-	first := !q.leading
-	q.leading = true
+	leads, rides := q.enter(e)
 	q.mu.Unlock()
 
-	if first {
+	if leads {
 		q.lead()
-	} else if !q.follow(ctx, e) {
+	} else if !q.follow(ctx, e, rides) {
 		return fmt.Errorf("publish on partition %d: %w", p, ctx.Err())
 	}
 	err = e.err
@@ -70,21 +77,51 @@ func (q *Queue) Publish(ctx context.Context, p order.Partition, message []byte) 
 	return nil
 }
 
+// enter puts e where the next commit finds it, or among the riders; leads: the caller is to commit it. Under mu.
+func (q *Queue) enter(e *entry) (leads, rides bool) {
+	now, ordinary := time.Now(), int(e.part.number) < q.options.Partitions.Normal
+	if !ordinary && len(e.body) <= rideBytes && now.Sub(q.ordinaryAt) < ordinaryFor {
+		q.riders = append(q.riders, e)
+		return false, true
+	}
+	if ordinary {
+		q.ordinaryAt = now
+	}
+	q.waiting = append(append(q.waiting, e), q.riders...)
+	q.riders = q.riders[:0]
+	leads, q.leading = !q.leading, true
+	return leads, false
+}
+
 // follow waits until e is committed, leading if it is asked to. false: ctx ended first, and e belongs to nobody or to
 // the running commit.
-func (q *Queue) follow(ctx context.Context, e *entry) bool {
-	select {
-	case lead := <-e.turn:
-		if lead {
-			q.lead()
+func (q *Queue) follow(ctx context.Context, e *entry, rides bool) bool {
+	var late <-chan time.Time
+	if rides {
+		timer := time.NewTimer(q.rideMax)
+		defer timer.Stop()
+		late = timer.C
+	}
+	for waits := true; waits; {
+		select {
+		case lead := <-e.turn:
+			if lead {
+				q.lead()
+			}
+			return true
+		case <-late:
+			q.mu.Lock()
+			q.release(e)
+			q.mu.Unlock()
+		case <-ctx.Done():
+			waits = false
 		}
-		return true
-	case <-ctx.Done():
 	}
 	q.mu.Lock()
 	leads := e.leads
-	if i := slices.Index(q.waiting, e); i >= 0 && !leads {
-		q.waiting = slices.Delete(q.waiting, i, i+1)
+	if !leads {
+		remove(&q.waiting, e)
+		remove(&q.riders, e)
 	}
 	q.mu.Unlock()
 	if leads { // the lead cannot be refused: others wait behind it
@@ -92,6 +129,31 @@ func (q *Queue) follow(ctx context.Context, e *entry) bool {
 		q.lead()
 	}
 	return leads
+}
+
+func remove(list *[]*entry, e *entry) {
+	if i := slices.Index(*list, e); i >= 0 {
+		*list = slices.Delete(*list, i, i+1)
+	}
+}
+
+// release lets the riders go, if e is one of them still: no ordinary message has come. Under mu.
+func (q *Queue) release(e *entry) {
+	if !slices.Contains(q.riders, e) {
+		return
+	}
+	q.waiting = append(q.waiting, q.riders...)
+	q.riders = q.riders[:0]
+	if !q.leading {
+		q.leading = true
+		q.handOn()
+	}
+}
+
+// handOn makes the first that waits the leader. Under mu.
+func (q *Queue) handOn() {
+	q.waiting[0].leads = true
+	q.waiting[0].turn <- true
 }
 
 // lead commits what waits, hands the lead on and wakes those whose messages are stored. The caller's own entry is the
@@ -103,19 +165,14 @@ func (q *Queue) lead() {
 
 	err := q.commit(batch)
 
-	var next *entry
 	q.mu.Lock()
 	if len(q.waiting) > 0 {
-		next = q.waiting[0]
-		next.leads = true
+		q.handOn()
 	} else {
 		q.leading = false
 		q.idle.Broadcast()
 	}
 	q.mu.Unlock()
-	if next != nil {
-		next.turn <- true
-	}
 	batch[0].err = err
 	for _, e := range batch[1:] {
 		e.err = err

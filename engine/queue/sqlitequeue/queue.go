@@ -46,9 +46,13 @@ type Queue struct {
 	parts   []*part
 	heavy   []*part  // parts with enough acknowledged rows to be worth a deletion; each once
 	waiting []*entry // publications, first in first out; the first is the leader's when leading
+	riders  []*entry // publications that wait for an ordinary one to go with
 	leading bool
 	idle    *sync.Cond // on mu: leading became false
 	closed  bool
+
+	ordinaryAt time.Time // when the last ordinary message came
+	rideMax    time.Duration
 
 	kick   chan struct{} // capacity 1: the WAL is long enough for a checkpoint
 	stop   chan struct{}
@@ -71,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.MemoryMax <= 0 {
 		o.MemoryMax = memoryMaxDefault
 	}
-	q := &Queue{options: o, space: space{path: o.Path, min: o.FreeMin}, kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	q := &Queue{options: o, space: space{path: o.Path, min: o.FreeMin}, rideMax: rideMax, kick: make(chan struct{}, 1), stop: make(chan struct{})}
 	q.idle = sync.NewCond(&q.mu)
 	if err := q.open(); err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", o.Path, err)
@@ -161,6 +165,9 @@ func (q *Queue) Close() error {
 		return nil
 	}
 	q.closed = true
+	if len(q.riders) > 0 {
+		q.release(q.riders[0])
+	}
 	for q.leading {
 		q.idle.Wait()
 	}
