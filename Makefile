@@ -43,7 +43,7 @@ else
 	go test ./engine/stock/memstock -run '^$$' -bench IdemMemory -benchtime 1x
 endif
 
-mutations: ## every planted bug: each must be noticed by its test, a quarter of an hour (make test plants a third of them)
+mutations: ## every planted bug: each must be noticed by its test, a quarter of an hour (make test plants a quarter of them)
 	mutations/run
 
 soak: ## crashes and faults at length: 500 random kills, then every fault of one process and of a cluster on real servers, and upgrades, ten times

@@ -316,3 +316,47 @@ func TestCertificatesRotate(t *testing.T) {
 		t.Errorf("it is valid for %v s", left)
 	}
 }
+
+// TestDigest: what a file holds counts. One that has not changed for a while is not read again, one that has changed is, also
+// where the content has the same length, or another file has taken the name.
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "secret")
+	put := func(at, text string) {
+		t.Helper()
+		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(file, "first")
+	s := &source{files: []string{file}}
+	settle := func() { // it was read long after it had changed
+		l := s.look[file]
+		l.at = l.at.Add(time.Hour)
+		s.look[file] = l
+	}
+	first := s.digest()
+	settle()
+	if l := s.look[file]; s.digest() != first || s.look[file] != l {
+		t.Error("a file that has not changed is read again, or taken for another")
+	}
+	time.Sleep(10 * time.Millisecond) // the clock of the file system ticks
+	put(file, "other")
+	if s.digest() == first {
+		t.Error("a change of the content is not seen")
+	}
+	settle()
+	put(file+".new", "first")
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	if s.digest() != first {
+		t.Error("another file under the name is not seen, or the same content is another")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if s.digest() == first {
+		t.Error("a file that is gone is not seen")
+	}
+}
