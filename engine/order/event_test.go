@@ -106,6 +106,7 @@ func FuzzMaskDetails(f *testing.F) {
 	f.Add("Name Ω", "555-0100", "North, 北", "Line \\ \"1\"", "90210", "van", "Title", "TAX", "note", true, true)
 	f.Add("", "", "", "", "", "", "", "", "", true, true)
 	f.Add("", "", "", "", "", "", "", "", "n", false, false)
+	f.Add("a", "b", "1 < 2", "d", "", "", "t", "", "", true, true)
 	f.Add("a", "b", "<c>\u2028", "d", "", "&", "t", "", "", true, true)
 	f.Add("a\xff", "b\xff", "c\xff", "d", "", "e\xff", "t", "", "", true, false)
 	f.Fuzz(func(t *testing.T, name, phone, region, line, postcode, method, title, tax, note string, address, invoice bool) {
