@@ -340,9 +340,11 @@ func TestDigest(t *testing.T) {
 	if l := s.look[file]; s.digest() != first || s.look[file] != l {
 		t.Error("a file that has not changed is read again, or taken for another")
 	}
-	time.Sleep(10 * time.Millisecond) // the clock of the file system ticks
-	put(file, "other")
-	if s.digest() == first {
+	seen := await(func() bool { // once the file system's clock has ticked
+		put(file, "other")
+		return s.digest() != first
+	})
+	if !seen {
 		t.Error("a change of the content is not seen")
 	}
 	settle()
