@@ -15,6 +15,7 @@ import (
 	"github.com/knadh/koanf/parsers/yaml"
 
 	"sluice/gateway/ops"
+	"sluice/internal/fsync"
 )
 
 // SecretFiles names files that hold secrets, one kind each, as container platforms mount them. White space around a secret is
@@ -379,6 +380,9 @@ func writeSecrets(path string, kept map[string]string) error {
 	_, err = f.WriteString(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = fsync.Dir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("secrets: %w", err)

@@ -52,6 +52,17 @@ func (s *secured) dial(want func(*tls.Config)) (*tls.Conn, error) {
 	return tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", s.gateway.Addr(), config)
 }
 
+// served asks for something over a connection, and is answered.
+func served(t *testing.T, c net.Conn) {
+	t.Helper()
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err := io.WriteString(c, "GET /v1/offers HTTP/1.1\r\nHost: x\r\n\r\n")
+	must(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	must(t, err)
+	readAnswer(t, res).is(200, "")
+}
+
 // The listener speaks TLS 1.2 or later and HTTP/1.1, shows whichever certificate there is at the handshake, and answers nobody
 // who does not.
 func TestTLSListener(t *testing.T) {
@@ -62,12 +73,7 @@ func TestTLSListener(t *testing.T) {
 		c, err := s.dial(want)
 		must(t, err)
 		defer func() { _ = c.Close() }()
-		must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-		_, err = io.WriteString(c, "GET /v1/offers HTTP/1.1\r\nHost: x\r\n\r\n")
-		must(t, err)
-		res, err := http.ReadResponse(bufio.NewReader(c), nil)
-		must(t, err)
-		readAnswer(t, res).is(200, "")
+		served(t, c)
 		if p := c.ConnectionState().NegotiatedProtocol; p != "" && p != "http/1.1" {
 			t.Errorf("protocol %s", p)
 		}
@@ -162,12 +168,7 @@ func TestTLSSilentClients(t *testing.T) {
 	other := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	c, err := tls.DialWithDialer(&other, "tcp", s.gateway.Addr(), s.authority.Trusting())
 	must(t, err)
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	_, err = io.WriteString(c, "GET /v1/offers HTTP/1.1\r\nHost: x\r\n\r\n")
-	must(t, err)
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
-	must(t, err)
-	readAnswer(t, res).is(200, "")
+	served(t, c)
 	_ = c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -102,9 +102,13 @@ func auditOptions(ctx context.Context, s *settings) (*audit.Options, error) {
 func shardsThere(c *configs.Config, places []string) error {
 	for _, place := range places {
 		if _, err := os.Stat(place); c.Store.Dialect == store.SQLite && errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("shard file %s is not there: is %s the server's data directory? Name the right one with -c or --set data_dir=DIR",
-				place, c.DataDir)
+			return notThere("shard file "+place, c.DataDir)
 		}
 	}
 	return nil
+}
+
+// notThere says that a data directory does not hold what a server's does.
+func notThere(what, dir string) error {
+	return fmt.Errorf("%s is not there: is %s the server's data directory? Name the right one with -c or --set data_dir=DIR", what, dir)
 }

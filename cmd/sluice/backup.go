@@ -115,8 +115,7 @@ func (b *backup) check(files []backupFile) error {
 				need += uint64(info.Size())
 			case path == f.path && f.secrets && errors.Is(err, fs.ErrNotExist):
 			case path == f.path && errors.Is(err, fs.ErrNotExist):
-				return fmt.Errorf("%s (%s) is not there: is %s the server's data directory? Name the right one with -c or --set data_dir=DIR",
-					f.path, f.Role, b.config.DataDir)
+				return notThere(fmt.Sprintf("%s (%s)", f.path, f.Role), b.config.DataDir)
 			case path == f.path:
 				return err
 			}

@@ -70,11 +70,7 @@ func adoptQueue(ctx context.Context, a *adoption) (err error) {
 	if err != nil {
 		return err
 	}
-	places, err := shardPlaces(a.config, a.vault.now())
-	if err != nil {
-		return err
-	}
-	if err := shardsThere(a.config, places); err != nil {
+	if err := shardsThere(a.config, o.Shards); err != nil {
 		return err
 	}
 	st, err := store.Open(ctx, o)
@@ -94,8 +90,11 @@ func adoptQueue(ctx context.Context, a *adoption) (err error) {
 		return errors.New("this deployment keeps to no queue yet: its next start takes the configured one")
 	case stored == found && !unfinished:
 		return fmt.Errorf("%s is the deployment's queue already: there is nothing to do", found)
+	case !a.yes && unfinished:
+		fmt.Fprintf(a.out, "An earlier `sluice queue adopt` has begun to make %s the deployment's queue, and has not ended.%s", stored, adoptionMeans)
+		return errors.New("nothing was changed: no process starts until `sluice queue adopt --yes` has ended")
 	case !a.yes:
-		fmt.Fprintf(a.out, adoptionMeans, stored)
+		fmt.Fprintf(a.out, "The deployment's queue is %s.%s", stored, adoptionMeans)
 		return errors.New("nothing was changed: `sluice queue adopt --yes` does it")
 	}
 	q, err := a.drivers.openQueue(ctx, a.config, st)
@@ -115,9 +114,10 @@ func adoptQueue(ctx context.Context, a *adoption) (err error) {
 	return err
 }
 
-const adoptionMeans = `The deployment's queue is %s. If you begin anew:
+// adoptionMeans follows a sentence that names the queue.
+const adoptionMeans = ` If you begin anew:
 
-- Orders that were answered 202 and lay in it only are lost. Their buyers read pending, later 404. Their units are on sale again: every
+- Orders that were answered 202 and lay in the former queue only are lost. Their buyers read pending, later 404. Their units are on sale again: every
   partition counts anew at the next start. ` + "`sluice audit --history FILE`" + ` names them, if you have what clients saw.
 - Dead letters that nobody has replayed are lost, too.
 - The old queue can never be used again with this deployment. If it may come back, or was only moved, do not do this: put it back.

@@ -39,7 +39,7 @@ func TestLostQueue(t *testing.T) {
 	if made, _ := filepath.Glob(filepath.Join(elsewhere, "*.db*")); len(made) > 0 {
 		t.Errorf("the refusal made %v", made)
 	}
-	adopt("Orders that were answered 202 and lay in it only are lost.")
+	adopt("Orders that were answered 202 and lay in the former queue only are lost.")
 	adopt("nothing was changed: `sluice queue adopt --yes` does it")
 	adopt("has been running within the last minute: stop every process", "--yes")
 	c.refused("and this one is sqlitequeue:")
