@@ -17,6 +17,7 @@ import (
 type flight struct {
 	p        *partition
 	number   int
+	crowded  bool // the last batch had several tickets
 	tickets  []*Ticket
 	call     stock.ReserveCall
 	records  []byte           // of the batch being published
@@ -83,9 +84,13 @@ func (f *flight) run() {
 				p.awaitOpen(10 * time.Millisecond)
 				continue
 			}
-			// Those who are about to ask join this batch: a yield costs less than a batch of their own.
-			runtime.Gosched()
+			// Those who are about to ask join this batch: a yield costs less than a batch of their own. Where there is one
+			// at a time, nobody is, and it would have to wait for a core once more.
+			if n > 1 || f.crowded {
+				runtime.Gosched()
+			}
 			f.tickets = p.intake.take(f.tickets[:0], p.e.tuning().BatchOrdersMax)
+			f.crowded = len(f.tickets) > 1
 			f.sell(s)
 			clear(f.tickets)
 		}

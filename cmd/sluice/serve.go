@@ -67,11 +67,14 @@ func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo 
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // from the beginning: it would end the process
 	defer signal.Stop(hangups)
-	tuneRuntime(&c.Runtime)
+	slice := tuneRuntime(&c.Runtime)
 	level := new(slog.LevelVar)
 	level.Set(c.Log.Level)
 	log := newLog(c.Log.Format, level, cmd.ErrOrStderr())
 	rocketSays.to.Store(log)
+	if slice != nil {
+		log.Info("runtime.slice has no effect", "error", slice)
+	}
 	ctx := cmd.Context()
 	server := NewServer(c, d, os.Environ(), log)
 	server.level = level
