@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/bench/audit"
 	"sluice/bench/load"
 )
 
@@ -276,6 +277,18 @@ func TestMediansAreOfQuietRounds(t *testing.T) {
 	c = Case{Rounds: []Round{{Rate: 100, Quiet: true}, {Rate: 1}, {Rate: 3}}}
 	if c.summarise(); c.Rate != 3 {
 		t.Error(c.Rate)
+	}
+}
+
+func TestLineSaysWhatFailed(t *testing.T) {
+	round := &Round{Rate: 5, Quiet: true, Verdict: failed, Audit: &audit.Report{Rules: []audit.Rule{{Name: "kept", Verdict: audit.Pass},
+		{Name: "broken", Verdict: audit.Fail, Violations: 2, Examples: []string{"the first", "another"}}}}}
+	if got, want := round.line(), "5/s, audit FAILED; broken (2): the first"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	round.Audit.Moving = "it sold"
+	if got, want := round.line(), "5/s, audit FAILED: it sold; broken (2): the first"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

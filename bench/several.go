@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,8 @@ func (s *server) everywhere(ctx context.Context, id order.OfferID) error {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
 			if !sells && time.Since(begun) > everywhereWait {
-				return errors.New(m.name + " does not sell what was created")
+				_, missing := m.ops.do(ctx, "GET", "/readyz", nil)
+				return fmt.Errorf("%s does not sell what was created within %s: %w", m.name, everywhereWait, cmp.Or(missing, errors.New("it says that it is ready")))
 			}
 		}
 	}

@@ -1,12 +1,15 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/bench/audit"
 )
 
 // Text writes the report for people.
@@ -180,7 +183,7 @@ func (round *Round) line() string {
 	case round.Ordinary != nil:
 		return "ordinary " + round.Ordinary.Answer.String()
 	case round.Idle != nil:
-		return fmt.Sprintf("%.2f %% of a core, audit %s", round.Rate, round.Verdict)
+		return fmt.Sprintf("%.2f %% of a core, %s", round.Rate, round.judged())
 	}
 	s := fmt.Sprintf("%.0f/s", round.Rate)
 	if round.Share > 0 {
@@ -189,7 +192,24 @@ func (round *Round) line() string {
 	if !round.Quiet {
 		s += ", machine noisy"
 	}
-	return s + ", audit " + round.Verdict
+	return s + ", " + round.judged()
+}
+
+// judged is the audit's verdict, and what it found first: a long run is told line by line.
+func (round *Round) judged() string {
+	s := "audit " + round.Verdict
+	if round.Verdict != failed || round.Audit == nil {
+		return s
+	}
+	if round.Audit.Moving != "" {
+		s += ": " + round.Audit.Moving
+	}
+	for _, rule := range round.Audit.Rules {
+		if rule.Verdict == audit.Fail {
+			s += fmt.Sprintf("; %s (%d): %s", rule.Name, rule.Violations, cmp.Or(rule.Examples...))
+		}
+	}
+	return s
 }
 
 // String is the percentiles in milliseconds.

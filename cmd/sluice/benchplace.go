@@ -298,7 +298,7 @@ func serveNaive(cmd *cobra.Command, s *settings, f *benchFlags, o *bench.Options
 	if err != nil {
 		return err
 	}
-	_ = tuneRuntime(&c.Runtime) // as a server would be tuned, if it can be
+	tuneRuntime(&c.Runtime)
 	return naive.Serve(cmd.Context(), naive.Options{Listen: f.listen, JWTSecret: v.now().JWT, Shards: places, TLS: v.store.Load(), Name: d.redisstock.Name,
 		Redis: b.redis(d.redisstock.Addrs[0]), Units: o.Units, Limit: limit, Connections: o.NaiveConnections[0]}, cmd.OutOrStdout())
 }

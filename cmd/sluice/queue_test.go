@@ -60,6 +60,11 @@ func TestLostQueue(t *testing.T) {
 	move(t, file, file+".full")
 	adopt(" units were given back that were taken for orders which were never recorded\nthe deployment's queue is sqlitequeue:", "--yes")
 	adopt("is the deployment's queue already: there is nothing to do", "--yes")
+	c.onShard("UPDATE fact SET value = 'adopting ' || value WHERE name = 'queue'") // as if that had been killed on its way
+	adopt("An earlier `sluice queue adopt` has begun to make sqlitequeue:")
+	adopt("no process starts until `sluice queue adopt --yes` has ended")
+	c.refused("has begun to make another queue the deployment's (sqlitequeue:")
+	adopt("the deployment's queue is sqlitequeue:", "--yes")
 	p := spawn(t, c.dir, "--set", longLife)
 	p.audited(true)
 	c.each([]*shop{p.shop}, func(v *visit) { // life goes on
@@ -103,9 +108,15 @@ func (c *crashes) refused(want string) {
 // minuteGoesBy ends the leases of dead processes.
 func (c *crashes) minuteGoesBy() {
 	c.t.Helper()
+	c.onShard("UPDATE node SET until_at = min(until_at, CAST(unixepoch('subsec')*1000 AS INTEGER))")
+}
+
+// onShard runs a statement on the first shard, of which nobody has the file.
+func (c *crashes) onShard(query string) {
+	c.t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(c.dir, "shard-0.db"))
 	if err == nil {
-		_, err = db.Exec("UPDATE node SET until_at = min(until_at, CAST(unixepoch('subsec')*1000 AS INTEGER))")
+		_, err = db.Exec(query)
 	}
 	if err != nil {
 		c.t.Fatal(err)

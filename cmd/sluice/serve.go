@@ -16,6 +16,7 @@ import (
 
 	"sluice/configs"
 	"sluice/engine/order"
+	"sluice/internal/timeslice"
 )
 
 // stopWait bounds a graceful stop. What a healthy disk and database can finish takes far less.
@@ -67,13 +68,15 @@ func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo 
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // from the beginning: it would end the process
 	defer signal.Stop(hangups)
-	slice := tuneRuntime(&c.Runtime)
+	tuneRuntime(&c.Runtime)
 	level := new(slog.LevelVar)
 	level.Set(c.Log.Level)
 	log := newLog(c.Log.Format, level, cmd.ErrOrStderr())
 	rocketSays.to.Store(log)
-	if slice != nil {
-		log.Info("runtime.slice has no effect", "error", slice)
+	if c.Runtime.Slice > 0 {
+		if err := timeslice.Set(c.Runtime.Slice); err != nil {
+			log.Info("runtime.slice has no effect", "error", err)
+		}
 	}
 	ctx := cmd.Context()
 	server := NewServer(c, d, os.Environ(), log)

@@ -23,7 +23,6 @@ import (
 	"sluice/gateway/ops"
 	"sluice/internal/leader"
 	"sluice/internal/lockfile"
-	"sluice/internal/timeslice"
 	"sluice/internal/tracing"
 	"sluice/lifecycle"
 	"sluice/lifecycle/feed"
@@ -330,17 +329,12 @@ func listenError(path, addr string, err error) error {
 	return nil
 }
 
-// tuneRuntime applies what the configuration says about the Go runtime, unless its own variables are set. An error says
-// that the threads run with the kernel's own slices, and why.
-func tuneRuntime(r *configs.Runtime) error {
+// tuneRuntime applies what the configuration says about the Go runtime, unless its own variables are set.
+func tuneRuntime(r *configs.Runtime) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(r.GCPercent)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), r.ProcsMin)) // the runtime's own number knows a container's limit
 	}
-	if r.Slice == 0 {
-		return nil
-	}
-	return timeslice.Set(r.Slice)
 }
