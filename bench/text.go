@@ -189,6 +189,9 @@ func (round *Round) line() string {
 	if round.Share > 0 {
 		s += fmt.Sprintf(" of %.0f/s, share %.3f", round.Ceiling, round.Share)
 	}
+	if n := round.Sent.Unknown; n > 0 {
+		s += fmt.Sprintf(", %d unknown", n)
+	}
 	if !round.Quiet {
 		s += ", machine noisy"
 	}

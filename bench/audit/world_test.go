@@ -33,8 +33,9 @@ type world struct {
 	history []Entry
 	lost    []order.ID
 	settle  time.Duration
-	sells   bool // fast stock is another each time that somebody looks
-	asked   int  // how often somebody looked
+	sells   bool   // fast stock is another each time that somebody looks
+	asked   int    // how often somebody looked
+	heal    func() // is called at the second reading: the server is asked before and after each
 	// The index of orders is made by the test, not from the orders that are there when they are audited.
 	ownIndex bool
 	// Orders by the role they play.
@@ -257,7 +258,10 @@ func (w *world) audit() *Report {
 			rw.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		if w.asked++; w.sells {
+		if w.asked++; w.asked == 3 && w.heal != nil {
+			w.heal()
+		}
+		if w.sells {
 			w.partition(1)["left"] = map[string]int{"7": 7 - w.asked%2, "8": 6}
 		}
 		_ = json.NewEncoder(rw).Encode(w.fast)

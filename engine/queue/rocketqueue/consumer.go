@@ -331,10 +331,9 @@ func (v *visit) deal(ctx context.Context) error {
 	if err != nil || len(members) == 0 {
 		return err
 	}
-	slices.Sort(members)
-	own := slices.Index(members, v.member)
+	own, n := seat(members, v.member)
 	for i, s := range v.sources {
-		switch mine := own >= 0 && i%len(members) == own; {
+		switch mine := own >= 0 && i%n == own; {
 		case mine && !v.serves(s):
 			v.mu.Lock()
 			s.serving = true
@@ -349,6 +348,14 @@ func (v *visit) deal(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// seat is the place of a member among all, by name, and how many they are; -1 if the broker does not know it. Whoever has two
+// connections for a moment is listed twice.
+func seat(members []string, member string) (own, n int) {
+	slices.Sort(members)
+	members = slices.Compact(members)
+	return slices.Index(members, member), len(members)
 }
 
 func (v *visit) serves(s *source) bool {
