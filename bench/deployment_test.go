@@ -195,7 +195,7 @@ func TestCompare(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 	var text bytes.Buffer
-	if err := report.Text(&text); err != nil || !strings.Contains(text.String(), "times naive") || !strings.Contains(text.String(), "  of it http") {
+	if err := report.Text(&text); err != nil || !strings.Contains(text.String(), "times naive") || !strings.Contains(text.String(), "  of it ") { // which stages, some dozen samples do not promise
 		t.Errorf("%v\n%s", err, text.String())
 	}
 }
