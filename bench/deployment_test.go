@@ -154,10 +154,10 @@ func (o *outside) command(dir string, args ...string) *exec.Cmd {
 }
 
 // TestCompare runs all that is compared, and looks whether it was there: every order stored, every round audited, every
-// process seen, and nothing left behind.
+// process seen, and nothing left behind. Fewer orders give a profile of a dozen samples, which need not have one of every stage.
 func TestCompare(t *testing.T) {
 	o := newOutside(t)
-	cmd := o.command(t.TempDir(), "compare", "--orders", "4000", "--connections", "16", "--lines", "100", "--limit", "1")
+	cmd := o.command(t.TempDir(), "compare", "--orders", "12000", "--connections", "16", "--lines", "100", "--limit", "1")
 	said := &bytes.Buffer{}
 	cmd.Stderr = said
 	out, err := cmd.Output()
@@ -173,7 +173,7 @@ func TestCompare(t *testing.T) {
 	}
 	for i, c := range report.Cases {
 		round := c.Rounds[0]
-		if round.Sent.Accepted != 4000 || round.Stored < 4000 || round.Verdict != passed || round.Share <= 0 || (c.Times > 0) != (i > 0) {
+		if round.Sent.Accepted != 12000 || round.Stored < 12000 || round.Verdict != passed || round.Share <= 0 || (c.Times > 0) != (i > 0) {
 			t.Errorf("%s: %+v", c.Name, round)
 		}
 		var names []string
@@ -195,7 +195,7 @@ func TestCompare(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 	var text bytes.Buffer
-	if err := report.Text(&text); err != nil || !strings.Contains(text.String(), "times naive") || !strings.Contains(text.String(), "  of it ") { // which stages, some dozen samples do not promise
+	if err := report.Text(&text); err != nil || !strings.Contains(text.String(), "times naive") || !strings.Contains(text.String(), "  of it http") {
 		t.Errorf("%v\n%s", err, text.String())
 	}
 }

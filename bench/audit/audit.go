@@ -37,30 +37,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	for again := false; ; again = true {
-		c, err := gather(ctx, &o)
-		if err != nil {
-			return nil, err
-		}
-		report := c.judge()
-		if again || report.Passed() || report.Moving != "" || c.fast == nil || c.moving() != "" || o.Settle < unseen {
-			return report, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(unseen):
-		}
+	c, err := gather(ctx, &o)
+	if err != nil {
+		return nil, err
 	}
-}
-
-// unseen is how long a message may be on its way without anybody telling: the broker says a moment late what it has, and the
-// process that is asked need not be the one that sent it. What a reading finds wrong on a server that is at rest has to be
-// there still when that is over.
-const unseen = 2 * time.Second
-
-// judge holds what was read to every rule.
-func (c *evidence) judge() *Report {
 	report := &Report{At: time.Now().UTC().Truncate(time.Second), Orders: len(c.orders)}
 	if c.selling() {
 		report.Moving = "the server sold while it was read"
@@ -74,7 +54,7 @@ func (c *evidence) judge() *Report {
 		}
 		report.Rules = append(report.Rules, f.result())
 	}
-	return report
+	return report, nil
 }
 
 // gather reads everything, again if the server moved meanwhile, as long as the options allow: even at rest it sends a

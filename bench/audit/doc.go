@@ -5,8 +5,7 @@
 // It judges a system at rest: nothing in the queue, nothing on its way to fast stock. The rule "at rest" says whether
 // that was so; on a system that is stuck, other rules may report what would have healed by itself. On one that sells all the
 // time that Run may wait, the rules that need one moment are not checked, and the audit is incomplete. Each shard is read in
-// one consistent snapshot. If a rule is broken on a running server that is at rest, everything is read once more, 2 s later: a message
-// may have been on its way where nobody saw it.
+// one consistent snapshot.
 //
 // Goroutines of Run: one per shard, ended when it returns. Memory: about 100 bytes per stored order, 100 per limited
 // holding, and what the history takes.

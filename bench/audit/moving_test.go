@@ -35,21 +35,6 @@ func TestServerThatIsStuck(t *testing.T) {
 	}
 }
 
-// TestMessageThatNobodySaw: what is wrong for a moment only was on its way; what stays is reported.
-func TestMessageThatNobodySaw(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.settle = unseen
-	w.exec(1, "UPDATE offer_stock SET sold = sold - 1 WHERE offer_id = 7")
-	if report := w.audit(); report.Rule(RuleSold).Verdict != Fail {
-		t.Errorf("%+v", report)
-	}
-	w.heal = func() { w.exec(1, "UPDATE offer_stock SET sold = sold + 1 WHERE offer_id = 7") }
-	if report := w.audit(); !report.Passed() {
-		t.Errorf("%+v", report)
-	}
-}
-
 // A server that sells one kind is judged by what it sells, and the report says so.
 func TestServerOfOneKind(t *testing.T) {
 	w := newWorld(t)

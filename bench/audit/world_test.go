@@ -33,10 +33,8 @@ type world struct {
 	history []Entry
 	lost    []order.ID
 	settle  time.Duration
-	sells   bool      // fast stock is another each time that somebody looks
-	asked   int       // how often somebody looked
-	heal    func()    // is called when what was read first must have been judged
-	since   time.Time // the audit's beginning
+	sells   bool // fast stock is another each time that somebody looks
+	asked   int  // how often somebody looked
 	// The index of orders is made by the test, not from the orders that are there when they are audited.
 	ownIndex bool
 	// Orders by the role they play.
@@ -259,17 +257,12 @@ func (w *world) audit() *Report {
 			rw.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		if w.asked++; w.heal != nil && time.Since(w.since) > w.settle+unseen/2 {
-			w.heal()
-			w.heal = nil
-		}
-		if w.sells {
+		if w.asked++; w.sells {
 			w.partition(1)["left"] = map[string]int{"7": 7 - w.asked%2, "8": 6}
 		}
 		_ = json.NewEncoder(rw).Encode(w.fast)
 	}))
 	defer server.Close()
-	w.since = time.Now()
 	report, err := Run(context.Background(), Options{
 		Dialect: w.dialect, Shards: w.paths, QueueFile: w.queue, OpsURL: server.URL, OpsToken: "secret", History: w.history,
 		Lost: w.lost, Settle: w.settle,
