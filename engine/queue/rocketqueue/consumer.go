@@ -53,8 +53,7 @@ func (q *Queue) Consumer(ctx context.Context, kind order.Kind) (queue.Consumer, 
 	if !slices.Contains(order.Kinds[:], kind) {
 		return nil, fmt.Errorf("there is no kind %v", kind)
 	}
-	host, _ := os.Hostname() // only for people who look at the list of members
-	c := &consumer{q: q, kind: kind, topic: q.options.topic(kind), member: fmt.Sprintf("%s@%d@%s", host, os.Getpid(), rand.Text()),
+	c := &consumer{q: q, kind: kind, topic: q.options.topic(kind),
 		wake: make(chan struct{}, 1), since: time.Now(), away: errors.New("not reached yet")}
 	parts := q.options.Partitions.Each(kind)
 	for _, p := range parts {
@@ -72,9 +71,21 @@ func (q *Queue) Consumer(ctx context.Context, kind order.Kind) (queue.Consumer, 
 		stop()
 		return nil, queue.ErrClosed
 	}
+	c.member = q.member(kind)
 	q.consumers = append(q.consumers, c)
 	c.running.Go(func() { c.run(running) })
 	return c, nil
+}
+
+// member is a name for a member: that of one who has left, if there is one, as the broker may list it still.
+func (q *Queue) member(kind order.Kind) string {
+	if left := q.left[kind]; len(left) > 0 {
+		last := len(left) - 1
+		q.left[kind] = left[:last]
+		return left[last]
+	}
+	host, _ := os.Hostname() // only for people who look at the list of members
+	return fmt.Sprintf("%s@%d@%s", host, os.Getpid(), rand.Text())
 }
 
 // Receive takes what has arrived, of one queue after the other.
@@ -178,6 +189,7 @@ func (c *consumer) Close() error {
 	c.q.mu.Lock()
 	defer c.q.mu.Unlock()
 	c.q.consumers = slices.DeleteFunc(c.q.consumers, func(other *consumer) bool { return other == c })
+	c.q.left[c.kind] = append(c.q.left[c.kind], c.member)
 	for _, s := range c.sources {
 		if s.serving && s.acked > s.committed {
 			return fmt.Errorf("close consumer of %s orders: the broker is away, what was acknowledged last comes again", c.kind)

@@ -61,6 +61,11 @@
 // members change two may hold one queue for a moment. Both deliver it in order from a committed offset, so the only effect is
 // that messages are delivered twice, and that offsets may be set back for the time between two heartbeats.
 //
+// A broker that hung may list a connection that has ended meanwhile for two minutes more (its setting channelExpiredTimeout):
+// it takes a last heartbeat from it after it has noticed its end. The member must be one that lives, or its queues are read by
+// nobody: who joins anew has a name of those who left (Queue.member). A process that dies while the broker hangs can cost its
+// queues these two minutes.
+//
 // # Dead letters
 //
 // Not in the broker, which deletes by age: in whatever Options.Letters is.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -223,6 +224,42 @@ func TestConsumersShare(t *testing.T) {
 			t.Errorf("%s was acknowledged, and comes again", text)
 		}
 	}
+}
+
+// A broker that hung can list a member for two minutes after it has left. Whoever joins anew gets its queues nevertheless.
+func TestJoinAnew(t *testing.T) {
+	t.Parallel()
+	q := open(t, options(t))
+	first := consume(t, q, order.Normal).(*consumer)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	at := q.options.place(partitions.Each(order.Normal)[0])
+	route, err := q.routes.place(at.topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, err := dial(t.Context(), route.addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(dead.close)
+	if err := dead.heartbeat(t.Context(), first.member, at); err != nil {
+		t.Fatal(err)
+	}
+	var beats sync.WaitGroup
+	t.Cleanup(beats.Wait)
+	beats.Go(func() {
+		for pause(t.Context(), beatEvery) == nil {
+			_ = dead.heartbeat(t.Context(), first.member, at)
+		}
+	})
+	var want []string
+	for _, p := range partitions.Each(order.Normal) {
+		publish(t, q, p, fmt.Sprint(p))
+		want = append(want, fmt.Sprint(p))
+	}
+	receive(t, consume(t, q, order.Normal), has(want...))
 }
 
 func numberedLast(n int) (texts []string) {

@@ -86,6 +86,7 @@ type Queue struct {
 	mu        sync.Mutex
 	closed    bool
 	consumers []*consumer
+	left      map[order.Kind][]string // names of members that have left
 }
 
 var _ queue.Queue = (*Queue)(nil)
@@ -101,7 +102,8 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Partitions.Count() == 0 || o.Letters == nil {
 		return nil, errors.New("rocketqueue needs partitions, and a place for dead letters")
 	}
-	q := &Queue{options: o, routes: newRoutes(&o, brokerAfter), published: make([]ends, o.Partitions.Count())}
+	q := &Queue{options: o, routes: newRoutes(&o, brokerAfter), published: make([]ends, o.Partitions.Count()),
+		left: map[order.Kind][]string{}}
 	if err := q.routes.settle(ctx, &o); err != nil {
 		return nil, fmt.Errorf("open queue %s in RocketMQ: %w", o.Name, err)
 	}
