@@ -2,10 +2,8 @@ package rocketqueue
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -75,17 +73,6 @@ func (q *Queue) Consumer(ctx context.Context, kind order.Kind) (queue.Consumer, 
 	q.consumers = append(q.consumers, c)
 	c.running.Go(func() { c.run(running) })
 	return c, nil
-}
-
-// member is a name for a member: that of one who has left, if there is one, as the broker may list it still.
-func (q *Queue) member(kind order.Kind) string {
-	if left := q.left[kind]; len(left) > 0 {
-		last := len(left) - 1
-		q.left[kind] = left[:last]
-		return left[last]
-	}
-	host, _ := os.Hostname() // only for people who look at the list of members
-	return fmt.Sprintf("%s@%d@%s", host, os.Getpid(), rand.Text())
 }
 
 // Receive takes what has arrived, of one queue after the other.
@@ -360,14 +347,6 @@ func (v *visit) deal(ctx context.Context) error {
 		}
 	}
 	return err
-}
-
-// seat is the place of a member among all, by name, and how many they are; -1 if the broker does not know it. Whoever has two
-// connections for a moment is listed twice.
-func seat(members []string, member string) (own, n int) {
-	slices.Sort(members)
-	members = slices.Compact(members)
-	return slices.Index(members, member), len(members)
 }
 
 func (v *visit) serves(s *source) bool {
