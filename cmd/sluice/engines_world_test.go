@@ -95,6 +95,13 @@ func (d *deployment) start(i int) {
 	d.mu.Unlock()
 }
 
+// at is one of the two servers, as somebody finds it who goes on while they are stopped and started.
+func (d *deployment) at(i int) *side {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sides[i%2]
+}
+
 // serve starts a server with a directory of its own.
 func (d *deployment) serve(name, role string, passed func(order.Partition, string)) *side {
 	d.t.Helper()
@@ -175,9 +182,7 @@ func (d *deployment) await(what string, done func() bool) {
 // buy asks server i for an order, and again and alternately after an answer that leaves it open, until there is one.
 func (d *deployment) buy(i int, user order.UserID, key, body string, units int64) audit.Entry {
 	for end := time.Now().Add(time.Minute); ; i++ {
-		d.mu.Lock()
-		s := d.sides[i%2]
-		d.mu.Unlock()
+		s := d.at(i)
 		e := audit.Entry{User: user, Key: key, Units: units, Sent: time.Now().UnixMicro()}
 		a, err := s.with(http.DefaultClient, "POST", s.gateway+"/v1/orders", s.token(user), body, "Idempotency-Key", key)
 		e.Answered = time.Now().UnixMicro()
@@ -311,7 +316,7 @@ func (d *deployment) crowd(of map[order.Partition]string) (sold func(offer strin
 					mu.Unlock()
 				}
 				if n%4 == 0 && first.Code < 300 {
-					s := d.sides[(n+1)%2]
+					s := d.at(n + 1)
 					_, _ = s.try("POST", s.gateway+"/v1/orders/"+first.Order.String()+"/cancel", s.token(user), "") // pending ones are not
 				}
 				select {
