@@ -13,14 +13,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
 
 	"sluice/engine"
 	"sluice/gateway"
 	"sluice/gateway/ops"
-	"sluice/internal/timeslice"
 	"sluice/internal/tracing"
 	"sluice/lifecycle"
 	"sluice/persist"
@@ -76,9 +74,8 @@ type Log struct {
 
 // Runtime tunes the Go runtime. The variables GOGC and GOMAXPROCS, when set, win.
 type Runtime struct {
-	GCPercent int           // how much the heap may grow between two collections, in percent of what lives
-	ProcsMin  int           // GOMAXPROCS is at least this
-	Slice     time.Duration // how long a thread wants to run at a stretch; 0: what the kernel gives everybody
+	GCPercent int // how much the heap may grow between two collections, in percent of what lives
+	ProcsMin  int // GOMAXPROCS is at least this
 }
 
 // Disk says when the disk under the data directory counts as full.
@@ -106,8 +103,6 @@ func (c *Config) Validate() error {
 	check(c.Log.Format == "text" || c.Log.Format == "json", "log.format must be text or json, not %q", c.Log.Format)
 	check(c.Runtime.GCPercent >= 10 && c.Runtime.GCPercent <= 10_000, "runtime.gc_percent must be 10 to 10000")
 	check(c.Runtime.ProcsMin >= 1 && c.Runtime.ProcsMin <= 256, "runtime.procs_min must be 1 to 256")
-	check(c.Runtime.Slice == 0 || c.Runtime.Slice >= timeslice.Min && c.Runtime.Slice <= timeslice.Max,
-		"runtime.slice must be 0 or 100us to 100ms")
 	check(len(c.Engine.Kinds) > 0, "engine.kinds must name normal, flash or both")
 	check(c.Gateway.Listen != c.Ops.Listen || strings.HasSuffix(c.Ops.Listen, ":0"),
 		"gateway.listen and ops.listen must differ: the ops routes are never on the public port")

@@ -160,7 +160,6 @@ func TestMistakes(t *testing.T) {
 		{set: "log.level=loud", want: `log.level must be debug, info, warn or error, not "loud"`},
 		{set: "log.format=xml", want: `log.format must be text or json, not "xml"`},
 		{set: "runtime.gc_percent=1", want: "runtime.gc_percent must be 10 to 10000"},
-		{set: "runtime.slice=10us", want: "runtime.slice must be 0 or 100us to 100ms"},
 		{set: "disk.free_bytes_min=-1", want: `disk.free_bytes_min must be a whole number, not negative, not "-1"`},
 		{set: "gateway.listen=8080", want: `listen must be host:port, not "8080"`},
 		{set: "ops.listen=127.0.0.1:8080", want: "gateway.listen and ops.listen must differ"},

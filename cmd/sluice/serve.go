@@ -16,7 +16,6 @@ import (
 
 	"sluice/configs"
 	"sluice/engine/order"
-	"sluice/internal/timeslice"
 )
 
 // stopWait bounds a graceful stop. What a healthy disk and database can finish takes far less.
@@ -73,11 +72,6 @@ func serve(cmd *cobra.Command, s *settings, c *configs.Config, d *drivers, demo 
 	level.Set(c.Log.Level)
 	log := newLog(c.Log.Format, level, cmd.ErrOrStderr())
 	rocketSays.to.Store(log)
-	if c.Runtime.Slice > 0 {
-		if err := timeslice.Set(c.Runtime.Slice); err != nil {
-			log.Info("runtime.slice has no effect", "error", err)
-		}
-	}
 	ctx := cmd.Context()
 	server := NewServer(c, d, os.Environ(), log)
 	server.level = level
