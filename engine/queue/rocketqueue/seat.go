@@ -20,8 +20,8 @@ func (q *Queue) member(kind order.Kind) string {
 	return fmt.Sprintf("%s@%d@%s", host, os.Getpid(), rand.Text())
 }
 
-// seat is the place of a member among all, by name, and how many they are; -1 if the broker does not know it. Whoever has two
-// connections for a moment is listed twice.
+// seat is the place of a member among all, by name, and how many they are; -1 if the broker does not know it. Whoever's
+// connection was replaced may be listed twice for a while.
 func seat(members []string, member string) (own, n int) {
 	slices.Sort(members)
 	members = slices.Compact(members)
